@@ -1,0 +1,34 @@
+# One virtual environment for everything; `make demo VENV=elsewhere` uses another.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+export HF_HUB_OFFLINE := 1
+
+.PHONY: demo check test lint format
+.DEFAULT_GOAL := demo
+
+# Redone when what is to be installed changes.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -e '.[dev]' -c constraints.txt
+	touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/unsee demo
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
+
+check: lint
+	$(BIN)/python -m pytest -m 'not slow' tests/unit tests/contract
+
+# `check` and everything it leaves out, each test once.
+test: lint
+	$(BIN)/python -m pytest tests
+
+format: $(VENV)/.installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .

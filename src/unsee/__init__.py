@@ -1,0 +1,1 @@
+"""Make a vision-language model forget people, and measure what is left."""

@@ -1,0 +1,26 @@
+"""The exceptions a caller may catch.
+
+Each also derives from the builtin that fits, so code that knows nothing of this package catches it
+too. A message is one line: what was expected, what was found, where, and the next step. The command
+line prints it and exits with 2; anything else is our bug and keeps its traceback.
+"""
+
+
+class UnseeError(Exception):
+    """Something the user can put right."""
+
+
+class ConfigError(UnseeError, ValueError):
+    """A setting, a name or a path given by the user does not fit."""
+
+
+class LayoutError(UnseeError, LookupError):
+    """A model lacks a part where its family should have it, or its family is not known."""
+
+
+class ArtifactError(UnseeError, RuntimeError):
+    """A run folder is incomplete, damaged, newer than this version, or made for another model."""
+
+
+class DataError(UnseeError, ValueError):
+    """Photos, questions or records cannot be read or contradict one another."""
