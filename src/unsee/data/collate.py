@@ -1,0 +1,247 @@
+"""Records to tensors. The one place where answers are told apart from prompts and labels masked."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from unsee.data.images import Photo
+from unsee.data.records import LETTERS, Record
+from unsee.errors import DataError, LayoutError
+from unsee.models.load import VLM
+
+IGNORED_LABEL = -100
+CHOICE_INSTRUCTION = "Answer with the letter."
+
+Side = Literal["left", "right"]
+Augment = Callable[[Image.Image], Image.Image]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Tensors of some records, one row a record.
+
+    Attributes:
+        input_ids: Prompt, and answer where asked for, shape (batch, seq).
+        attention_mask: 1 on tokens, 0 on padding, shape (batch, seq).
+        pixel_values: Image tensor as the processor gives it, images in row order; None
+            where no record has a photo. LLaVA: (image, channel, height, width).
+        labels: `input_ids` on answer tokens, -100 elsewhere, shape (batch, seq).
+        extra: What else the processor gives (`image_grid_thw`, `mm_token_type_ids`, ...).
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    pixel_values: Tensor | None
+    labels: Tensor
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The same batch on another device."""
+        return Batch(
+            input_ids=self.input_ids.to(device),
+            attention_mask=self.attention_mask.to(device),
+            pixel_values=None if self.pixel_values is None else self.pixel_values.to(device),
+            labels=self.labels.to(device),
+            extra={name: tensor.to(device) for name, tensor in self.extra.items()},
+        )
+
+    def inputs(self) -> dict[str, Tensor]:
+        """Keyword arguments for the model: everything but the labels."""
+        inputs = {"input_ids": self.input_ids, "attention_mask": self.attention_mask}
+        if self.pixel_values is not None:
+            inputs["pixel_values"] = self.pixel_values
+        return inputs | dict(self.extra)
+
+
+def question_text(record: Record) -> str:
+    """The question as the model reads it: a choice carries its lettered options."""
+    if record.form != "choice":
+        return record.question
+    options = [f"{letter}. {text}" for letter, text in zip(LETTERS, record.options, strict=False)]
+    return "\n".join([record.question, *options, CHOICE_INSTRUCTION])
+
+
+def prompt(processor: Any, record: Record) -> str:
+    """The user's turn in the model's own chat template, up to where the answer begins."""
+    return processor.apply_chat_template(
+        [_user_turn(record)], tokenize=False, add_generation_prompt=True
+    )
+
+
+def answer_text(processor: Any, record: Record, prompt_text: str) -> str:
+    """What the model should write after `prompt_text`, end-of-sequence token included.
+
+    Args:
+        processor: The model's processor.
+        record: Record whose answer is rendered.
+        prompt_text: `prompt(processor, record)`.
+
+    Raises:
+        LayoutError: If the template does not continue its own generation prompt.
+    """
+    reply = {"role": "assistant", "content": [{"type": "text", "text": record.answer}]}
+    whole = processor.apply_chat_template([_user_turn(record), reply], tokenize=False)
+    if not whole.startswith(prompt_text):
+        raise LayoutError(
+            "chat template: expected a conversation to begin with its generation prompt, "
+            "got another text; give the model a template whose answer follows the prompt"
+        )
+    rest = whole[len(prompt_text) :]
+    eos = processor.tokenizer.eos_token
+    return rest.split(eos, 1)[0].rstrip() + eos
+
+
+def encode(
+    vlm: VLM,
+    records: Sequence[Record],
+    *,
+    answers: bool,
+    side: Side,
+    augment: Augment | None = None,
+    images: Sequence[Image.Image | None] | None = None,
+) -> Batch:
+    """Tokens, images and labels of some records, padded on one side.
+
+    Records with and without a photo may be mixed. A prompt is never truncated, so
+    image tokens always match the images.
+
+    Args:
+        vlm: Model whose processor and chat template are used.
+        records: At least one record.
+        answers: Whether answers follow the prompts; False for generation.
+        side: Where padding goes: "left" for generation, "right" for training and scoring.
+        augment: Applied to every row's photo on its own.
+        images: One entry a record, used instead of its photo; None for text-only records.
+
+    Returns:
+        The batch on the CPU; pixel values in the processor's dtype.
+
+    Raises:
+        DataError: If there are no records, a photo cannot be opened, or `images` does not
+            match the records.
+        LayoutError: If the chat template cannot render an answer.
+    """
+    if not records:
+        raise DataError("encode: expected at least one record, got none; leave empty sets out")
+    prompts = [prompt(vlm.processor, record) for record in records]
+    pictures = _pictures(records, images)
+    if augment is not None:
+        pictures = [augment(picture) for picture in pictures]
+    encoded = _process(vlm.processor, prompts, pictures)
+
+    kept = encoded.pop("attention_mask").bool()
+    prompt_ids = encoded.pop("input_ids")
+    rows = [ids[mask] for ids, mask in zip(prompt_ids, kept, strict=True)]
+    replies = _answer_ids(vlm.processor, records, prompts) if answers else [[] for _ in records]
+    pad = vlm.processor.tokenizer.pad_token_id
+    tokens = [
+        torch.cat([row, row.new_tensor(reply)]) for row, reply in zip(rows, replies, strict=True)
+    ]
+    labels = [
+        torch.cat([torch.full_like(row, IGNORED_LABEL), row.new_tensor(reply)])
+        for row, reply in zip(rows, replies, strict=True)
+    ]
+    extra = {}
+    for name, tensor in encoded.items():
+        if tensor.shape == kept.shape:
+            # One number a token (mm_token_type_ids ...): answer tokens are text, which is 0.
+            values = [
+                torch.cat([value[mask], value.new_zeros(len(reply))])
+                for value, mask, reply in zip(tensor, kept, replies, strict=True)
+            ]
+            tensor = _pad(values, 0, side)
+        extra[name] = tensor
+    return Batch(
+        input_ids=_pad(tokens, pad, side),
+        attention_mask=_pad([torch.ones_like(row) for row in tokens], 0, side),
+        pixel_values=extra.pop("pixel_values", None),
+        labels=_pad(labels, IGNORED_LABEL, side),
+        extra=extra,
+    )
+
+
+def _user_turn(record: Record) -> dict[str, Any]:
+    content = [{"type": "text", "text": question_text(record)}]
+    if record.image is not None:
+        content = [{"type": "image"}, *content]
+    return {"role": "user", "content": content}
+
+
+def _pictures(
+    records: Sequence[Record], images: Sequence[Image.Image | None] | None
+) -> list[Image.Image]:
+    """Images of the records that have one, in row order; each distinct photo opened once."""
+    if images is None:
+        opened: dict[Photo, Image.Image] = {}
+        for record in records:
+            if record.image is not None and record.image not in opened:
+                opened[record.image] = record.image.open()
+        return [opened[record.image] for record in records if record.image is not None]
+    if len(images) != len(records):
+        raise DataError(
+            f"images: expected one entry for each of {len(records)} records, got {len(images)}; "
+            "give None for text-only records"
+        )
+    given = []
+    for record, image in zip(records, images, strict=True):
+        if (record.image is None) != (image is None):
+            raise DataError(
+                f"images: expected an image exactly where a record has one, got another pattern "
+                f"at a record about {record.subject!r}; align images with records"
+            )
+        if image is not None:
+            given.append(image)
+    return given
+
+
+def _process(
+    processor: Any, prompts: Sequence[str], pictures: Sequence[Image.Image]
+) -> dict[str, Tensor]:
+    bos = processor.tokenizer.bos_token
+    return dict(
+        processor(
+            images=list(pictures) or None,
+            text=list(prompts),
+            padding=True,
+            # Many templates write the first token themselves; twice would shift the model.
+            add_special_tokens=bos is None or not prompts[0].startswith(bos),
+            return_token_type_ids=False,
+            return_tensors="pt",
+        )
+    )
+
+
+def _answer_ids(
+    processor: Any, records: Sequence[Record], prompts: Sequence[str]
+) -> list[list[int]]:
+    """Token ids of the answers as they stand after the prompt, without touching the prompt's.
+
+    The prompt's last word is tokenised along and cut off again: a SentencePiece tokenizer
+    puts a space mark before any text that begins, which generation never writes. Where word
+    and answer would merge, the answer is tokenised on its own.
+    """
+    tokenizer = processor.tokenizer
+    texts = [
+        answer_text(processor, record, text) for record, text in zip(records, prompts, strict=True)
+    ]
+    words = [text.rstrip("\n").rsplit(None, 1)[-1] for text in prompts]
+    words = [text[text.rindex(word) :] for text, word in zip(prompts, words, strict=True)]
+    joined = tokenizer(
+        [word + text for word, text in zip(words, texts, strict=True)], add_special_tokens=False
+    )["input_ids"]
+    heads = tokenizer(words, add_special_tokens=False)["input_ids"]
+    alone = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    return [
+        list(whole[len(head) :]) if whole[: len(head)] == head else list(single)
+        for whole, head, single in zip(joined, heads, alone, strict=True)
+    ]
+
+
+def _pad(rows: Sequence[Tensor], value: int, side: Side) -> Tensor:
+    return torch.nn.utils.rnn.pad_sequence(
+        list(rows), batch_first=True, padding_value=value, padding_side=side
+    )
