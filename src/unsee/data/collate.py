@@ -228,8 +228,7 @@ def _answer_ids(
     texts = [
         answer_text(processor, record, text) for record, text in zip(records, prompts, strict=True)
     ]
-    words = [text.rstrip("\n").rsplit(None, 1)[-1] for text in prompts]
-    words = [text[text.rindex(word) :] for text, word in zip(prompts, words, strict=True)]
+    words = [text[text.rstrip().rfind(" ") + 1 :] for text in prompts]
     joined = tokenizer(
         [word + text for word, text in zip(words, texts, strict=True)], add_special_tokens=False
     )["input_ids"]

@@ -1,0 +1,117 @@
+"""What a model answers, and how probable it holds given answers to be."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from unsee.data.collate import IGNORED_LABEL, encode, question_text
+from unsee.data.records import Record
+from unsee.models.load import VLM
+
+Progress = Callable[[int, int], None]
+
+
+def generate_answers(
+    vlm: VLM,
+    records: Sequence[Record],
+    *,
+    batch_size: int = 64,
+    max_new_tokens: int = 32,
+    progress: Progress | None = None,
+) -> list[str]:
+    """Greedy answers, one a record and in the order of the records.
+
+    Questions of like length share a batch, so that little is padded.
+
+    Args:
+        vlm: Model to ask.
+        records: What to ask; answers in the records are not read.
+        batch_size: Records a forward pass, >= 1.
+        max_new_tokens: Longest answer, in tokens.
+        progress: Called with (records done, records in all) after each batch.
+    """
+    tokenizer = vlm.processor.tokenizer
+    answers = [""] * len(records)
+    done = 0
+    for rows in _batches(records, batch_size):
+        batch = encode(vlm, [records[row] for row in rows], answers=False, side="left")
+        batch = batch.to(vlm.device)
+        with torch.inference_mode():
+            tokens = vlm.model.generate(
+                **batch.inputs(),
+                do_sample=False,
+                num_beams=1,
+                max_new_tokens=max_new_tokens,
+                pad_token_id=tokenizer.pad_token_id,
+                eos_token_id=_stops(vlm),
+            )
+        replies = tokens[:, batch.input_ids.shape[1] :].tolist()
+        for row, text in zip(
+            rows, tokenizer.batch_decode(replies, skip_special_tokens=True), strict=True
+        ):
+            answers[row] = text.strip()
+        done += len(rows)
+        if progress is not None:
+            progress(done, len(records))
+    return answers
+
+
+def answer_logprobs(
+    vlm: VLM,
+    records: Sequence[Record],
+    batch_size: int = 64,
+    *,
+    progress: Progress | None = None,
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Log-probability of each record's own answer, and the number of its tokens.
+
+    The end-of-sequence token counts as part of the answer.
+
+    Args:
+        vlm: Model to score with.
+        records: Questions with the answers to score.
+        batch_size: Records a forward pass, >= 1.
+        progress: Called with (records done, records in all) after each batch.
+
+    Returns:
+        Sums over answer tokens in nats, <= 0, and token counts, >= 1; both (record,).
+    """
+    sums = np.zeros(len(records))
+    counts = np.zeros(len(records), dtype=np.int64)
+    done = 0
+    for rows in _batches(records, batch_size):
+        batch = encode(vlm, [records[row] for row in rows], answers=True, side="right")
+        batch = batch.to(vlm.device)
+        with torch.inference_mode():
+            logits = vlm.model(**batch.inputs(), use_cache=False).logits
+        targets = batch.labels[:, 1:]
+        scored = targets != IGNORED_LABEL
+        picked = logits[:, :-1][scored].float().log_softmax(-1)
+        logprob = torch.zeros(scored.shape, device=logits.device)
+        logprob[scored] = picked.gather(-1, targets[scored][:, None])[:, 0]
+        sums[rows] = logprob.double().sum(1).cpu().numpy()
+        counts[rows] = scored.sum(1).cpu().numpy()
+        done += len(rows)
+        if progress is not None:
+            progress(done, len(records))
+    return sums, counts
+
+
+def _batches(records: Sequence[Record], size: int) -> list[list[int]]:
+    """Row numbers in batches; text-only rows apart and long questions first."""
+    if size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {size}")
+    order = sorted(
+        range(len(records)),
+        key=lambda row: (records[row].image is None, -len(question_text(records[row]))),
+    )
+    return [order[start : start + size] for start in range(0, len(order), size)]
+
+
+def _stops(vlm: VLM) -> list[int]:
+    """End tokens: the tokenizer's, which closes an answer in training, and the model's own."""
+    own = vlm.model.generation_config.eos_token_id
+    own = [own] if isinstance(own, int) else own or []
+    return sorted({vlm.processor.tokenizer.eos_token_id, *own})
