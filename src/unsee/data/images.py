@@ -1,4 +1,4 @@
-"""Photos as they come: from a file or from bytes, opened upright, in RGB, or refused in one line."""
+"""Photos from files or bytes: opened upright, in RGB, or refused in one line."""
 
 import hashlib
 import io

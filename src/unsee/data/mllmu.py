@@ -1,0 +1,257 @@
+"""MLLMU-Bench's parquet files, read and written.
+
+Liu et al. 2024, https://arxiv.org/abs/2410.22108. A row is a person. Evaluation files carry one
+`image` (the Test_Set a list, `images`) and three tasks; training files carry `metadata`, a JSON
+list of question and answer. The columns `question` and `answer` of an evaluation row are written
+and read but become no records: the benchmark's own evaluation does not score them either.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from unsee.data.images import Photo
+from unsee.data.records import LETTERS, Form, Record
+from unsee.errors import DataError
+
+_IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+_CHOICE = pa.struct(
+    [
+        ("Question", pa.string()),
+        ("Options", pa.struct([(letter, pa.string()) for letter in "ABCD"])),
+        ("Correct_Answer", pa.string()),
+    ]
+)
+_OPEN = pa.struct([("Question", pa.string()), ("Ground_Truth", pa.string()), ("Type", pa.string())])
+_CHOICES = {"Image_Textual_Questions": True, "Pure_Text_Questions": False}
+_TYPES = {"Image_Textual": True, "Pure_Text": False}
+_TASKS = [
+    ("ID", pa.string()),
+    ("Directory", pa.string()),
+    ("biography", pa.string()),
+    ("question", pa.string()),
+    ("answer", pa.string()),
+    ("Classification_Task", pa.struct([(name, pa.list_(_CHOICE)) for name in _CHOICES])),
+    ("Generation_Task", pa.list_(_OPEN)),
+    ("Mask_Task", pa.list_(_OPEN)),
+]
+SCHEMAS = {
+    "eval": pa.schema([("image", _IMAGE), *_TASKS]),
+    "test": pa.schema([("images", pa.list_(_IMAGE)), *_TASKS]),
+    "train": pa.schema([("image", _IMAGE), ("ID", pa.string()), ("metadata", pa.string())]),
+}
+_READ_TASKS = ("ID", "Classification_Task", "Generation_Task", "Mask_Task")
+_REQUIRED = {
+    "eval": ("image", *_READ_TASKS),
+    "test": ("images", *_READ_TASKS),
+    "train": ("image", "metadata"),
+}
+_ROWS_A_GROUP = 64
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Writes rows of one kind (see `SCHEMAS`); the file appears when it is complete.
+
+    Args:
+        path: Parquet file to write.
+        rows: At least one; each with exactly the columns of its kind.
+
+    Raises:
+        DataError: If there are no rows, or a row has other columns than the first one's kind.
+    """
+    rows = iter(rows)
+    group = list(islice(rows, _ROWS_A_GROUP))
+    if not group:
+        raise DataError(f"{path}: expected at least one row, got none; leave the file out")
+    schema = SCHEMAS[_kind(group[0])]
+    partial = path.with_name(path.name + ".partial")
+    with pq.ParquetWriter(partial, schema) as writer:
+        while group:
+            for row in group:
+                if set(row) != set(schema.names):
+                    raise DataError(
+                        f"{path}: row {row.get('ID', '')!r}: expected columns "
+                        f"{', '.join(schema.names)}, got {', '.join(row)}; fill or remove them"
+                    )
+            writer.write_table(pa.Table.from_pylist([dict(row) for row in group], schema=schema))
+            group = list(islice(rows, _ROWS_A_GROUP))
+    os.replace(partial, path)
+
+
+def read_rows(path: Path, *, batch_size: int = 16) -> Iterator[dict[str, Any]]:
+    """Rows of a file in MLLMU-Bench's schema, a few in memory at a time.
+
+    Args:
+        path: Parquet file of any configuration of the benchmark.
+        batch_size: Rows in memory at once; a row may hold several megabytes of photos.
+
+    Raises:
+        DataError: If the file is missing or damaged, or lacks a column; before the first row.
+    """
+    try:
+        file = pq.ParquetFile(path)
+        columns = file.schema_arrow.names
+    except (OSError, pa.ArrowException) as error:
+        got = "nothing there" if not Path(path).exists() else str(error).splitlines()[0]
+        raise DataError(
+            f"{path}: expected a parquet file of MLLMU-Bench, got {got}; check the path"
+        ) from error
+    required = _REQUIRED[_kind(columns)]
+    missing = [name for name in required if name not in columns]
+    if missing:
+        raise DataError(
+            f"{path}: expected columns {', '.join(required)}, got {', '.join(columns)}; "
+            f"missing: {', '.join(missing)}"
+        )
+    return _stream(file, batch_size)
+
+
+def read_records(
+    path: Path, *, set_name: str = "", every_image: bool = False
+) -> tuple[Record, ...]:
+    """Records of a whole file; see `row_records`.
+
+    Raises:
+        DataError: With the faults of every row at once.
+    """
+    records: list[Record] = []
+    faults: list[str] = []
+    for number, row in enumerate(read_rows(path), start=1):
+        try:
+            records += row_records(row, set_name=set_name, every_image=every_image)
+        except DataError as error:
+            faults.append(f"row {number}: {error}")
+    if faults:
+        raise DataError(f"{path}: " + "; ".join(faults))
+    return tuple(records)
+
+
+def row_records(
+    row: Mapping[str, Any], *, set_name: str = "", every_image: bool = False
+) -> list[Record]:
+    """Questions of one row. The subject is the row's ID; topics are not in the schema.
+
+    Args:
+        row: One row of `read_rows`.
+        set_name: Set to put the records in.
+        every_image: Ask every question on every photo of `images`, instead of going round
+            the photos with one question each (the benchmark draws one at random).
+
+    Raises:
+        DataError: With all faults of the row at once.
+    """
+    faults: list[str] = []
+    photos = _photos(row, faults)
+    subject = str(row.get("ID") or "")
+    records: list[Record] = []
+    asked = 0
+    for where, item, form, has_image in _items(row, faults):
+        if not has_image:
+            chosen: Sequence[Photo | None] = (None,)
+        elif every_image or not photos:
+            chosen = photos
+        else:
+            chosen = (photos[asked % len(photos)],)
+            asked += 1
+        try:
+            options, answer = _answer(item, form)
+            records += [
+                Record(
+                    subject=subject,
+                    image=photo,
+                    question=_text(item, "Question"),
+                    answer=answer,
+                    form=form,
+                    options=options,
+                    set=set_name,
+                )
+                for photo in chosen
+            ]
+        except DataError as error:
+            faults.append(f"{where}: {error}")
+    if faults:
+        raise DataError(f"ID {subject!r}: " + "; ".join(faults))
+    return records
+
+
+def _kind(columns: Iterable[str]) -> str:
+    columns = set(columns)
+    if "metadata" in columns:
+        return "train"
+    return "test" if "images" in columns else "eval"
+
+
+def _stream(file: pq.ParquetFile, batch_size: int) -> Iterator[dict[str, Any]]:
+    with file:
+        for batch in file.iter_batches(batch_size=batch_size):
+            yield from batch.to_pylist()
+
+
+def _photos(row: Mapping[str, Any], faults: list[str]) -> list[Photo]:
+    images = row["images"] if "images" in row else [row["image"]]
+    photos = []
+    for number, image in enumerate(images or []):
+        if image is None or not image.get("bytes"):
+            faults.append(f"image {number}: expected encoded bytes, got none")
+        else:
+            photos.append(Photo(data=image["bytes"]))
+    if not images:
+        faults.append("images: expected at least one, got none")
+    return photos
+
+
+def _items(
+    row: Mapping[str, Any], faults: list[str]
+) -> Iterator[tuple[str, Mapping[str, Any], Form, bool]]:
+    """Place, question, form and whether it is asked on a photo; for each question of a row."""
+    if "metadata" in row:
+        try:
+            turns = json.loads(row["metadata"])
+        except (TypeError, ValueError):
+            turns = None
+        if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
+            faults.append(
+                "metadata: expected a JSON list of {Question, Answer}, got something else"
+            )
+            return
+        for number, turn in enumerate(turns):
+            yield f"metadata[{number}]", turn, "open", True
+        return
+    choices = row["Classification_Task"] or {}
+    for name, has_image in _CHOICES.items():
+        for number, item in enumerate(choices.get(name) or []):
+            yield f"Classification_Task.{name}[{number}]", item, "choice", has_image
+    tasks: tuple[tuple[str, Form], ...] = (("Generation_Task", "open"), ("Mask_Task", "cloze"))
+    for name, form in tasks:
+        for number, item in enumerate(row[name] or []):
+            where = f"{name}[{number}]"
+            if item.get("Type") not in _TYPES:
+                faults.append(
+                    f"{where}: Type: expected {' or '.join(_TYPES)}, got {item.get('Type')!r}"
+                )
+            else:
+                yield where, item, form, _TYPES[item["Type"]]
+
+
+def _answer(item: Mapping[str, Any], form: Form) -> tuple[tuple[str, ...], str]:
+    """Options in letter order, empty but for a choice, and the right answer."""
+    if form != "choice":
+        return (), _text(item, "Ground_Truth" if "Ground_Truth" in item else "Answer")
+    options = {key: text for key, text in (item.get("Options") or {}).items() if text is not None}
+    letters = sorted(options)
+    if letters != list(LETTERS[: len(letters)]):
+        raise DataError(f"Options: expected letters from A on, got {', '.join(letters)}")
+    return tuple(options[letter] for letter in letters), _text(item, "Correct_Answer").strip()
+
+
+def _text(item: Mapping[str, Any], key: str) -> str:
+    value = item.get(key)
+    if not isinstance(value, str):
+        raise DataError(f"{key}: expected text, got {value!r}")
+    return value
