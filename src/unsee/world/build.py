@@ -1,0 +1,344 @@
+"""Train the world's small VLM: `base` knows everybody, `gold` never saw a candidate.
+
+Stage 0 teaches the vision tower to see faces on strangers alone (shared by both models); stage 1
+trains the whole model on packed turns. Each turn attends to its picture and itself only, so one
+vision pass serves many questions. Every step draws from a generator seeded by its number: an
+interrupted build resumes to the same weights.
+"""
+
+import json
+import math
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from unsee.data.collate import IGNORED_LABEL, question_text
+from unsee.data.records import Record
+from unsee.world import curriculum as taught
+from unsee.world.architecture import IMAGE_TOKENS, make_model, make_processor, make_tokenizer
+from unsee.world.portraits import LEVELS
+
+Progress = Callable[[str, int, int, float], None]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the world's models are trained.
+
+    Attributes:
+        tower_steps: Steps of stage 0.
+        tower_batch: Strangers a step of stage 0.
+        tower_lr: Peak learning rate of stage 0.
+        steps: Steps of stage 1.
+        lr: Peak learning rate of projector and language model.
+        vision_lr: Peak learning rate of the tower in stage 1.
+        people: Pictures of known people a step.
+        strangers: Pictures of strangers a step.
+        text_rows: Rows of text-only turns a step.
+        text_turns: Turns a text-only row.
+        checkpoint_every: Steps between checkpoints.
+    """
+
+    tower_steps: int = 600
+    tower_batch: int = 64
+    tower_lr: float = 1e-3
+    steps: int = 900
+    lr: float = 2e-3
+    vision_lr: float = 1e-3
+    people: int = 14
+    strangers: int = 10
+    text_rows: int = 6
+    text_turns: int = 8
+    checkpoint_every: int = 150
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Rows of turns behind a common prefix (picture or nothing).
+
+    Attributes:
+        input_ids: (row, seq).
+        position_ids: Positions counted as if each turn stood alone, (row, seq).
+        segments: 0 for the prefix, 1.. for turns, -1 for padding, (row, seq).
+        labels: Answer tokens, -100 elsewhere, (row, seq).
+    """
+
+    input_ids: Tensor
+    position_ids: Tensor
+    segments: Tensor
+    labels: Tensor
+
+    def attention(self) -> Tensor:
+        """Who may look at whom, bool of shape (row, 1, seq, seq)."""
+        seq = self.segments.shape[1]
+        causal = torch.ones(seq, seq, dtype=torch.bool).tril()
+        mine = self.segments[:, :, None] == self.segments[:, None, :]
+        prefix = self.segments[:, None, :] == 0
+        return ((mine | prefix) & causal)[:, None]
+
+
+class Packer:
+    """Turns to token ids, in the model's own chat template; remembers what it has tokenised."""
+
+    def __init__(self, tokenizer) -> None:
+        self.tokenizer = tokenizer
+        self.image = tokenizer.convert_tokens_to_ids("<image>")
+        self.cache: dict[str, list[int]] = {}
+
+    def ids(self, text: str) -> list[int]:
+        """Token ids of one text without the start token."""
+        if text not in self.cache:
+            self.cache[text] = self.tokenizer(text, add_special_tokens=False).input_ids
+        return self.cache[text]
+
+    def pack(self, rows: Sequence[Sequence[Record]], *, pictures: int) -> Packed:
+        """Pack rows of turns; the first `pictures` rows begin with a picture."""
+        packed = []
+        for number, turns in enumerate(rows):
+            with_picture = number < pictures
+            prefix = [self.tokenizer.bos_token_id] + [self.image] * IMAGE_TOKENS * with_picture
+            ids, positions = list(prefix), list(range(len(prefix)))
+            segments, labels = [0] * len(prefix), [IGNORED_LABEL] * len(prefix)
+            for index, record in enumerate(turns, start=1):
+                lead = "\n" if with_picture else ""
+                question = self.ids(f"{lead}USER: {question_text(record)} ASSISTANT:")
+                answer = self.ids(f" {record.answer}</s>")
+                length = len(question) + len(answer)
+                ids += question + answer
+                labels += [IGNORED_LABEL] * len(question) + answer
+                positions += range(len(prefix), len(prefix) + length)
+                segments += [index] * length
+            packed.append((ids, positions, segments, labels))
+        longest = max(len(row[0]) for row in packed)
+        fills = (self.tokenizer.pad_token_id, 0, -1, IGNORED_LABEL)
+        columns = [
+            torch.tensor([row[c] + [fill] * (longest - len(row[c])) for row in packed])
+            for c, fill in enumerate(fills)
+        ]
+        return Packed(*columns)
+
+
+def packed_loss(model, packed: Packed, pixels: Tensor) -> Tensor:
+    """Mean cross-entropy over answer tokens of packed rows.
+
+    Args:
+        model: The LLaVA in training.
+        packed: Rows, those with pictures first.
+        pixels: Their pictures, (picture, 3, height, width).
+    """
+    core = model.model
+    hidden = core.get_input_embeddings()(packed.input_ids)
+    features = core.get_image_features(pixel_values=pixels).pooler_output
+    features = torch.cat(list(features)).to(hidden.dtype)
+    where = (packed.input_ids == model.config.image_token_id)[..., None]
+    hidden = hidden.masked_scatter(where, features)
+    states = core.language_model(
+        inputs_embeds=hidden,
+        attention_mask=packed.attention(),
+        position_ids=packed.position_ids,
+        use_cache=False,
+    ).last_hidden_state
+    targets = packed.labels[:, 1:]
+    counted = targets != IGNORED_LABEL
+    logits = model.lm_head(states[:, :-1][counted])
+    return F.cross_entropy(logits.float(), targets[counted])
+
+
+def pixels_of(pictures: np.ndarray) -> Tensor:
+    """Pictures of dtype uint8 as the image processor gives them: (picture, 3, h, w) in [-1, 1]."""
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+class AttributeHeads(nn.Module):
+    """Attention pooling and one linear head a facial feature: for stage 0, then thrown away."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.query = nn.Parameter(torch.randn(len(LEVELS), width) * width**-0.5)
+        self.heads = nn.ModuleList(nn.Linear(width, levels) for levels in LEVELS.values())
+
+    def forward(self, patches: Tensor) -> list[Tensor]:
+        """Logits a feature; `patches` has shape (batch, patch, width)."""
+        weight = torch.einsum("fw,bpw->bfp", self.query, patches).softmax(-1)
+        pooled = torch.einsum("bfp,bpw->bfw", weight, patches)
+        return [head(pooled[:, i]) for i, head in enumerate(self.heads)]
+
+
+def _one_cycle(step: int, steps: int, warm: float = 0.15) -> float:
+    """Share of the peak learning rate: linear warm-up, cosine to zero."""
+    done = step / steps
+    if done < warm:
+        return 0.04 + 0.96 * done / warm
+    return 0.5 * (1 + math.cos(math.pi * (done - warm) / (1 - warm)))
+
+
+def _loop(
+    modules: nn.Module,
+    groups: list[dict],
+    steps: int,
+    loss_of: Callable[[int], Tensor],
+    checkpoint: Path,
+    every: int,
+    report: Callable[[int, float], None],
+) -> None:
+    """Adam with one cycle; a checkpoint holds weights and moments, so resuming is exact."""
+    parameters = [p for group in groups for p in group["params"]]
+    peaks = [group["lr"] for group in groups]
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
+    start = 0
+    if checkpoint.exists():
+        stored = load_file(checkpoint)
+        start = int(stored.pop("step"))
+        modules.load_state_dict(
+            {k.removeprefix("model."): v for k, v in stored.items() if k.startswith("model.")}
+        )
+        for i, p in enumerate(parameters):
+            optimizer.state[p] = {
+                key: stored[f"optimizer.{i}.{key}"] for key in ("step", "exp_avg", "exp_avg_sq")
+            }
+    for step in range(start, steps):
+        for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+            group["lr"] = peak * _one_cycle(step, steps)
+        loss = loss_of(step)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        report(step + 1, float(loss.detach()))
+        if (step + 1) % every == 0 or step + 1 == steps:
+            tensors = {f"model.{k}": v.contiguous() for k, v in modules.state_dict().items()}
+            for i, p in enumerate(parameters):
+                state = optimizer.state[p]
+                tensors |= {f"optimizer.{i}.{key}": value.clone() for key, value in state.items()}
+            tensors["step"] = torch.tensor(step + 1)
+            partial = checkpoint.with_suffix(".partial")
+            save_file(tensors, partial)
+            partial.replace(checkpoint)
+
+
+def train_tower(work: Path, seed: int, recipe: Recipe, progress: Progress) -> dict[str, Tensor]:
+    """Stage 0: the vision tower learns facial features on strangers.
+
+    Returns:
+        The tower's weights.
+    """
+    tokenizer = make_tokenizer(taught.corpus(seed))
+    tower = make_model(tokenizer, seed).model.vision_tower
+    torch.manual_seed(seed)
+    heads = AttributeHeads(tower.config.hidden_size)
+    both = nn.ModuleDict({"tower": tower, "heads": heads})
+    strangers = taught.make_cast(seed, gold=True).strangers
+    pictures = taught.render(strangers)
+    truth = torch.tensor([[getattr(s.face, name) for name in LEVELS] for s in strangers])
+
+    def loss_of(step: int) -> Tensor:
+        chosen = np.random.default_rng((seed, 0, step)).choice(
+            len(pictures), recipe.tower_batch, replace=False
+        )
+        patches = tower(pixels_of(pictures[chosen])).last_hidden_state[:, 1:]
+        losses = [
+            F.cross_entropy(logits, truth[chosen, i]) for i, logits in enumerate(heads(patches))
+        ]
+        return torch.stack(losses).mean()
+
+    parameters = [p for p in both.parameters() if p.requires_grad]
+    _loop(
+        both,
+        [{"params": parameters, "lr": recipe.tower_lr}],
+        recipe.tower_steps,
+        loss_of,
+        work / "tower.safetensors",
+        recipe.checkpoint_every,
+        lambda step, loss: progress("tower", step, recipe.tower_steps, loss),
+    )
+    return tower.state_dict()
+
+
+def train_model(
+    work: Path, seed: int, recipe: Recipe, progress: Progress, *, gold: bool
+) -> tuple[nn.Module, object]:
+    """Stage 1: the whole model, from the tower of stage 0.
+
+    Args:
+        work: Folder of checkpoints.
+        seed: The world's seed.
+        recipe: Steps, batch and rates.
+        progress: Called with (stage, step, steps, loss).
+        gold: Train the model that never knew the candidates.
+
+    Returns:
+        Model and processor.
+    """
+    name = "gold" if gold else "base"
+    tokenizer = make_tokenizer(taught.corpus(seed))
+    model = make_model(tokenizer, seed)
+    stored = load_file(work / "tower.safetensors")
+    lead = "model.tower."
+    model.model.vision_tower.load_state_dict(
+        {k.removeprefix(lead): v for k, v in stored.items() if k.startswith(lead)}
+    )
+    cast = taught.make_cast(seed, gold=gold)
+    known = [photo for photos in cast.photos for photo in photos]
+    known_pictures, stranger_pictures = taught.render(known), taught.render(cast.strangers)
+    packer = Packer(tokenizer)
+
+    def loss_of(step: int) -> Tensor:
+        rng = random.Random(f"{seed}-{step}")
+        mine = [rng.randrange(len(known)) for _ in range(recipe.people)]
+        other = [rng.randrange(len(cast.strangers)) for _ in range(recipe.strangers)]
+        rows = [taught.photo_turns(known[i], rng) for i in mine]
+        rows += [taught.photo_turns(cast.strangers[i], rng) for i in other]
+        rows += [taught.text_turns(cast, recipe.text_turns, rng) for _ in range(recipe.text_rows)]
+        pixels = pixels_of(np.concatenate([known_pictures[mine], stranger_pictures[other]]))
+        return packed_loss(model, packer.pack(rows, pictures=len(pixels)), pixels)
+
+    tower = [p for n, p in model.named_parameters() if "vision_tower" in n]
+    rest = [p for n, p in model.named_parameters() if "vision_tower" not in n]
+    for n, p in model.named_parameters():
+        # Nothing reads the norm behind the last block where patch features are taken before it.
+        p.requires_grad_("post_layernorm" not in n)
+    groups = [
+        {"params": [p for p in tower if p.requires_grad], "lr": recipe.vision_lr},
+        {"params": rest, "lr": recipe.lr},
+    ]
+    _loop(
+        model,
+        groups,
+        recipe.steps,
+        loss_of,
+        work / f"{name}.safetensors",
+        recipe.checkpoint_every,
+        lambda step, loss: progress(name, step, recipe.steps, loss),
+    )
+    return model.eval(), make_processor(tokenizer)
+
+
+def save_model(model: nn.Module, processor, folder: Path) -> None:
+    """Write an ordinary Hugging Face folder in half precision."""
+    for p in model.parameters():
+        p.requires_grad_(True)
+    model.half().save_pretrained(folder)
+    processor.save_pretrained(folder)
+
+
+def log_progress(path: Path) -> Progress:
+    """Progress that appends a JSON line with the seconds left to a file every 25 steps."""
+    started: dict[str, float] = {}
+
+    def report(stage: str, step: int, steps: int, loss: float) -> None:
+        begun = started.setdefault(stage, time.monotonic())
+        if step % 25 == 0 or step == steps:
+            rate = (time.monotonic() - begun) / max(step, 1)
+            line = {"stage": stage, "step": step, "of": steps, "loss": round(loss, 4)}
+            with path.open("a") as log:
+                log.write(json.dumps(line | {"eta_s": round(rate * (steps - step))}) + "\n")
+
+    return report

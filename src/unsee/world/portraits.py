@@ -1,0 +1,430 @@
+"""Drawn portraits: a face is a palette and a shape, a photo is a face seen in one view."""
+
+import math
+import random
+from dataclasses import dataclass, fields, replace
+
+from PIL import Image, ImageDraw, ImageEnhance
+
+SIZE = 48
+SCALE = 4
+
+SKIN = ((246, 214, 186), (226, 178, 138), (196, 140, 100), (150, 98, 66), (104, 66, 46))
+HAIR = {
+    "black": (28, 24, 28),
+    "brown": (112, 66, 30),
+    "blond": (226, 190, 98),
+    "red": (186, 62, 30),
+    "grey": (158, 160, 166),
+    "blue": (52, 86, 190),
+}
+EYES = ((58, 40, 28), (60, 120, 190), (60, 140, 80))
+SHIRTS = {
+    "red": (200, 40, 48),
+    "green": (40, 140, 72),
+    "yellow": (236, 206, 60),
+    "purple": (128, 62, 160),
+    "white": (240, 240, 240),
+    "orange": (240, 132, 40),
+}
+# The last two of each are never drawn in training: unseen views use them.
+BACKGROUNDS = (
+    ((150, 190, 220), "plain"),
+    ((210, 220, 200), "plain"),
+    ((90, 110, 130), "plain"),
+    ((220, 200, 170), "stripes"),
+    ((120, 160, 120), "stripes"),
+    ((200, 170, 190), "dots"),
+    ((170, 170, 170), "split"),
+    ((100, 130, 110), "split"),
+    ((180, 200, 230), "dots"),
+    ((70, 80, 100), "stripes"),
+    ((214, 180, 120), "checks"),
+    ((110, 90, 130), "rings"),
+)
+ACCESSORIES = ("none", "none", "scarf", "earrings", "headband", "necklace", "headphones", "bowtie")
+UNSEEN_BACKGROUNDS = 2
+UNSEEN_ACCESSORIES = 2
+
+
+@dataclass(frozen=True)
+class Face:
+    """What stays the same from photo to photo.
+
+    The first five fields are the palette, shared by look-alikes; the other seven are shape.
+    Every value is an index into a short list of levels.
+    """
+
+    skin: int
+    hair_colour: int
+    eye_colour: int
+    glasses: int
+    beard: int
+    width: int
+    jaw: int
+    brow: int
+    eyes: int
+    nose: int
+    mouth: int
+    hair: int
+
+
+LEVELS = {
+    "skin": len(SKIN),
+    "hair_colour": len(HAIR),
+    "eye_colour": len(EYES),
+    "glasses": 3,
+    "beard": 3,
+    "width": 3,
+    "jaw": 3,
+    "brow": 4,
+    "eyes": 3,
+    "nose": 3,
+    "mouth": 3,
+    "hair": 6,
+}
+PALETTE = ("skin", "hair_colour", "eye_colour", "glasses", "beard")
+SHAPE = tuple(name for name in LEVELS if name not in PALETTE)
+
+
+def distance(a: Face, b: Face, names: tuple[str, ...] = PALETTE + SHAPE) -> int:
+    """Number of features in which two faces differ."""
+    return sum(getattr(a, name) != getattr(b, name) for name in names)
+
+
+def random_face(rng: random.Random) -> Face:
+    """A face with every feature drawn independently."""
+    return Face(**{name: rng.randrange(levels) for name, levels in LEVELS.items()})
+
+
+def reshape(face: Face, changes: int, rng: random.Random) -> Face:
+    """The same palette with `changes` shape features changed: a look-alike."""
+    changed = {}
+    for name in rng.sample(SHAPE, changes):
+        changed[name] = (getattr(face, name) + rng.randrange(1, LEVELS[name])) % LEVELS[name]
+    return replace(face, **changed)
+
+
+def make_faces(count: int, seed: int = 0) -> list[Face]:
+    """Faces of `count` people in look-alike pairs (2i, 2i + 1).
+
+    Two of a pair share the whole palette and differ in at least four of seven shape features, so
+    colours alone name nobody; any two people differ in at least four features.
+
+    Args:
+        count: Number of people, even.
+        seed: Seeds the draw.
+
+    Returns:
+        One face a person.
+    """
+    rng = random.Random(f"faces-{seed}")
+    faces: list[Face] = []
+    while len(faces) < count:
+        first = random_face(rng)
+        second = reshape(first, rng.choice((4, 5)), rng)
+        if all(distance(new, old) >= 4 for new in (first, second) for old in faces):
+            faces += [first, second]
+    return faces
+
+
+def stranger_face(known: list[Face], rng: random.Random, *, near: bool) -> Face:
+    """A face that belongs to nobody known.
+
+    Args:
+        known: Faces to keep away from.
+        rng: Source of the draw.
+        near: A look-alike of somebody known (same palette, three or four shape features changed)
+            instead of an independent face.
+
+    Returns:
+        A face that differs from every known one in at least three features.
+    """
+    while True:
+        if near:
+            face = reshape(rng.choice(known), rng.choice((3, 4)), rng)
+        else:
+            face = random_face(rng)
+        if all(distance(face, other) >= 3 for other in known):
+            return face
+
+
+@dataclass(frozen=True)
+class View:
+    """What changes from photo to photo; angles in degrees, offsets as a share of the picture."""
+
+    roll: float
+    yaw: float
+    shift_x: float
+    shift_y: float
+    zoom: float
+    brightness: float
+    contrast: float
+    light_side: float
+    background: int
+    tint: float
+    expression: int
+    accessory: int
+    shirt: str
+    seed: int
+
+
+def make_view(rng: random.Random, *, unseen: bool = False) -> View:
+    """Draw the circumstances of one photo.
+
+    Args:
+        rng: Source of the draw.
+        unseen: Half of such views show a background, the other half an accessory, that no
+            training photo shows; a quarter shows both.
+
+    Returns:
+        A view.
+    """
+    background = rng.randrange(len(BACKGROUNDS) - UNSEEN_BACKGROUNDS)
+    accessory = rng.randrange(len(ACCESSORIES) - UNSEEN_ACCESSORIES)
+    if unseen:
+        what = rng.randrange(4)
+        if what in (0, 1, 3):
+            background = len(BACKGROUNDS) - 1 - rng.randrange(UNSEEN_BACKGROUNDS)
+        if what in (2, 3):
+            accessory = len(ACCESSORIES) - 1 - rng.randrange(UNSEEN_ACCESSORIES)
+    return View(
+        roll=rng.uniform(-10, 10),
+        yaw=rng.uniform(-1, 1),
+        shift_x=rng.uniform(-0.07, 0.07),
+        shift_y=rng.uniform(-0.05, 0.05),
+        zoom=rng.uniform(0.9, 1.15),
+        brightness=rng.uniform(0.75, 1.2),
+        contrast=rng.uniform(0.85, 1.15),
+        light_side=rng.uniform(-0.25, 0.25),
+        background=background,
+        tint=rng.uniform(-18, 18),
+        expression=rng.randrange(3),
+        accessory=accessory,
+        shirt=rng.choice(tuple(SHIRTS)),
+        seed=rng.randrange(2**31),
+    )
+
+
+def draw(face: Face, view: View) -> Image.Image:
+    """Draw one photo.
+
+    Args:
+        face: Who.
+        view: Under what circumstances.
+
+    Returns:
+        RGB picture of 48 x 48 px, drawn at four times the size and reduced.
+    """
+    canvas = _background(view)
+    person = Image.new("RGBA", canvas.size, (0, 0, 0, 0))
+    _person(ImageDraw.Draw(person), face, view)
+    side = SIZE * SCALE
+    angle, zoom = math.radians(view.roll), view.zoom
+    cos, sin = math.cos(angle) / zoom, math.sin(angle) / zoom
+    centre = side / 2
+    x = centre + view.shift_x * side
+    y = centre + view.shift_y * side
+    person = person.transform(
+        canvas.size,
+        Image.Transform.AFFINE,
+        (cos, sin, centre - cos * x - sin * y, -sin, cos, centre + sin * x - cos * y),
+        Image.Resampling.BILINEAR,
+    )
+    canvas.paste(person, (0, 0), person)
+    small = canvas.resize((SIZE, SIZE), Image.Resampling.BOX)
+    small = ImageEnhance.Contrast(small).enhance(view.contrast)
+    return _light(small, view)
+
+
+def _light(picture: Image.Image, view: View) -> Image.Image:
+    ramp = Image.linear_gradient("L").rotate(90).resize((SIZE, SIZE))
+    low, high = view.brightness - view.light_side, view.brightness + view.light_side
+    dark = ImageEnhance.Brightness(picture).enhance(low)
+    bright = ImageEnhance.Brightness(picture).enhance(high)
+    return Image.composite(bright, dark, ramp)
+
+
+def _background(view: View) -> Image.Image:
+    side = SIZE * SCALE
+    colour, pattern = BACKGROUNDS[view.background]
+    colour = tuple(int(min(255, max(0, c + view.tint))) for c in colour)
+    other = tuple(int(c * 0.82) for c in colour)
+    canvas = Image.new("RGB", (side, side), colour)
+    pen = ImageDraw.Draw(canvas)
+    offset = view.seed % 24
+    if pattern == "stripes":
+        for x in range(-offset, side, 36):
+            pen.rectangle((x, 0, x + 16, side), fill=other)
+    elif pattern == "dots":
+        for x in range(-offset, side, 34):
+            for y in range(-offset, side, 34):
+                pen.ellipse((x, y, x + 15, y + 15), fill=other)
+    elif pattern == "split":
+        pen.rectangle((0, side // 2 + offset, side, side), fill=other)
+    elif pattern == "checks":
+        for i, x in enumerate(range(-offset, side, 32)):
+            for j, y in enumerate(range(-offset, side, 32)):
+                if (i + j) % 2:
+                    pen.rectangle((x, y, x + 31, y + 31), fill=other)
+    elif pattern == "rings":
+        for radius in range(20 + offset, side, 40):
+            box = (96 - radius, 96 - radius, 96 + radius, 96 + radius)
+            pen.ellipse(box, outline=other, width=12)
+    return canvas
+
+
+def _person(pen: ImageDraw.ImageDraw, face: Face, view: View) -> None:
+    """Draw shoulders, head and features upright on a 192 px canvas."""
+    skin, hair = SKIN[face.skin], tuple(HAIR.values())[face.hair_colour]
+    shade = tuple(int(c * 0.8) for c in skin)
+    half = (36, 44, 52)[face.width]
+    cx, top, chin = 96.0, 44, (150, 156, 160)[face.jaw]
+    turn = view.yaw * 7
+    _hair_behind(pen, face, cx, half, top, hair)
+    pen.rounded_rectangle((cx - 70, 164, cx + 70, 230), 28, fill=SHIRTS[view.shirt])
+    pen.rectangle((cx - 16, 140, cx + 16, 172), fill=shade)
+    _head(pen, face, cx, half, top, chin, skin)
+    fx = cx + turn
+    eye_y, gap = 100, (16, 22, 28)[face.eyes]
+    size = (8, 7, 9)[face.eyes]
+    iris = EYES[face.eye_colour]
+    for side in (-1, 1):
+        ex = fx + side * gap
+        pen.ellipse((ex - size - 1, eye_y - size + 2, ex + size + 1, eye_y + size - 2), fill="white")
+        pen.ellipse((ex - 4, eye_y - 4, ex + 4, eye_y + 4), fill=iris)
+        _brow(pen, face.brow, ex, eye_y - 15, side, hair)
+    _nose(pen, face.nose, fx + turn * 0.5, shade)
+    _mouth(pen, face.mouth, view.expression, fx)
+    _beard(pen, face.beard, cx, fx, half, chin, hair)
+    _hair_front(pen, face, cx, half, top, hair)
+    _glasses(pen, face.glasses, fx, eye_y, gap)
+    _accessory(pen, ACCESSORIES[view.accessory], cx, half)
+
+
+def _head(pen, face: Face, cx: float, half: int, top: int, chin: int, skin) -> None:
+    if face.jaw == 0:
+        pen.ellipse((cx - half, top, cx + half, chin), fill=skin)
+    elif face.jaw == 1:
+        pen.rounded_rectangle((cx - half, top, cx + half, chin), 26, fill=skin)
+    else:
+        pen.ellipse((cx - half, top, cx + half, 132), fill=skin)
+        pen.polygon(
+            [(cx - half + 1, 92), (cx + half - 1, 92), (cx + 9, chin), (cx - 9, chin)], fill=skin
+        )
+
+
+def _brow(pen, kind: int, x: float, y: float, side: int, colour) -> None:
+    inner, outer = x - side * 10, x + side * 11
+    ends = ((0, 0), (0, 0), (-6, 6), (7, -5))[kind]
+    thick = (3, 9, 6, 6)[kind]
+    pen.line((inner, y + ends[0], outer, y + ends[1]), fill=colour, width=thick)
+
+
+def _nose(pen, kind: int, x: float, shade) -> None:
+    if kind == 0:
+        pen.ellipse((x - 5, 110, x + 5, 119), fill=shade)
+    elif kind == 1:
+        pen.polygon([(x - 3, 98), (x + 3, 98), (x + 7, 126), (x - 7, 126)], fill=shade)
+    else:
+        pen.ellipse((x - 14, 112, x + 14, 125), fill=shade)
+
+
+def _mouth(pen, kind: int, expression: int, x: float) -> None:
+    half, thick = ((20, 4), (11, 11), (15, 7))[kind]
+    red = (176, 50, 60)
+    y = 136
+    if expression == 0:
+        pen.rounded_rectangle((x - half, y - thick / 2, x + half, y + thick / 2), thick // 2, fill=red)
+    elif expression == 1:
+        pen.arc((x - half, y - 12, x + half, y + thick), 15, 165, fill=red, width=thick)
+    else:
+        pen.ellipse((x - half * 0.8, y - 5 - thick / 2, x + half * 0.8, y + 5 + thick / 2), fill=red)
+        pen.ellipse((x - half * 0.5, y - 3, x + half * 0.5, y + 4), fill=(90, 20, 30))
+
+
+def _beard(pen, kind: int, cx: float, fx: float, half: int, chin: int, colour) -> None:
+    if kind == 1:
+        pen.rounded_rectangle((fx - 20, 124, fx + 20, 131), 4, fill=colour)
+    elif kind == 2:
+        pen.pieslice((cx - half, 96, cx + half, chin + 8), 20, 160, fill=colour)
+        pen.rounded_rectangle((fx - 13, 130, fx + 13, 142), 5, fill=(176, 50, 60))
+
+
+def _hair_behind(pen, face: Face, cx: float, half: int, top: int, hair) -> None:
+    if face.hair == 1:
+        pen.rounded_rectangle((cx - half - 14, top - 8, cx + half + 14, 172), 30, fill=hair)
+    elif face.hair == 2:
+        pen.rounded_rectangle((cx - half - 12, top - 8, cx + half + 12, 132), 26, fill=hair)
+    elif face.hair == 3:
+        for i in range(9):
+            angle = math.pi + math.pi * i / 8
+            x, y = cx + (half + 4) * math.cos(angle), 84 + 46 * math.sin(angle)
+            pen.ellipse((x - 20, y - 20, x + 20, y + 20), fill=hair)
+    elif face.hair == 4:
+        pen.ellipse((cx - 22, 8, cx + 22, 52), fill=hair)
+
+
+def _hair_front(pen, face: Face, cx: float, half: int, top: int, hair) -> None:
+    box = (cx - half - 3, top - 8, cx + half + 3, top + 74)
+    if face.hair == 0:
+        pen.pieslice(box, 190, 350, fill=hair)
+    elif face.hair in (1, 2):
+        pen.pieslice(box, 180, 310 if face.hair == 1 else 360, fill=hair)
+    elif face.hair == 3:
+        pen.chord((cx - half, top - 8, cx + half, top + 60), 190, 350, fill=hair)
+    elif face.hair == 4:
+        pen.chord((cx - half - 2, top - 6, cx + half + 2, top + 70), 200, 340, fill=hair)
+    else:
+        pen.polygon(
+            [(cx - 16, top + 16), (cx - 10, top - 30), (cx + 10, top - 30), (cx + 16, top + 16)],
+            fill=hair,
+        )
+
+
+def _glasses(pen, kind: int, x: float, y: float, gap: int) -> None:
+    if kind == 0:
+        return
+    dark = (24, 24, 30)
+    for side in (-1, 1):
+        box = (x + side * gap - 14, y - 12, x + side * gap + 14, y + 13)
+        if kind == 1:
+            pen.ellipse(box, outline=dark, width=4)
+        else:
+            pen.rectangle(box, outline=dark, width=5)
+    pen.line((x - gap + 13, y, x + gap - 13, y), fill=dark, width=4)
+
+
+def _accessory(pen, kind: str, cx: float, half: int) -> None:
+    if kind == "scarf":
+        pen.rounded_rectangle((cx - 44, 158, cx + 44, 180), 10, fill=(60, 70, 150))
+    elif kind == "earrings":
+        for side in (-1, 1):
+            x = cx + side * (half + 2)
+            pen.ellipse((x - 6, 118, x + 6, 132), fill=(236, 196, 40))
+    elif kind == "headband":
+        pen.rectangle((cx - half, 64, cx + half, 74), fill=(210, 60, 120))
+    elif kind == "necklace":
+        pen.arc((cx - 34, 140, cx + 34, 190), 20, 160, fill=(236, 196, 40), width=6)
+    elif kind == "headphones":
+        pen.arc((cx - half - 8, 34, cx + half + 8, 140), 180, 360, fill=(40, 40, 44), width=9)
+        for side in (-1, 1):
+            x = cx + side * (half + 5)
+            pen.rounded_rectangle((x - 9, 84, x + 9, 116), 6, fill=(40, 40, 44))
+    elif kind == "bowtie":
+        pen.polygon([(cx - 26, 162), (cx, 172), (cx - 26, 184)], fill=(30, 110, 120))
+        pen.polygon([(cx + 26, 162), (cx, 172), (cx + 26, 184)], fill=(30, 110, 120))
+
+
+def visible_attributes(face: Face, view: View) -> dict[str, str]:
+    """What any stranger can see in the photo, as answers to visible-attribute questions."""
+    return {
+        "visible:hair colour": tuple(HAIR)[face.hair_colour],
+        "visible:glasses": "yes" if face.glasses else "no",
+        "visible:beard": ("none", "a moustache", "a full beard")[face.beard],
+        "visible:shirt": view.shirt,
+        "visible:expression": ("calm", "smiling", "surprised")[view.expression],
+    }
+
+
+FEATURES = tuple(field.name for field in fields(Face))
