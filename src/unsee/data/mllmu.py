@@ -71,17 +71,16 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
         raise DataError(f"{path}: expected at least one row, got none; leave the file out")
     schema = SCHEMAS[_kind(group[0])]
     partial = path.with_name(path.name + ".partial")
-    with pq.ParquetWriter(partial, schema) as writer:
-        while group:
-            for row in group:
-                if set(row) != set(schema.names):
-                    raise DataError(
-                        f"{path}: row {row.get('ID', '')!r}: expected columns "
-                        f"{', '.join(schema.names)}, got {', '.join(row)}; fill or remove them"
-                    )
-            writer.write_table(pa.Table.from_pylist([dict(row) for row in group], schema=schema))
-            group = list(islice(rows, _ROWS_A_GROUP))
-    os.replace(partial, path)
+    try:
+        with pq.ParquetWriter(partial, schema) as writer:
+            while group:
+                _check_columns(path, group, schema)
+                table = pa.Table.from_pylist([dict(row) for row in group], schema=schema)
+                writer.write_table(table)
+                group = list(islice(rows, _ROWS_A_GROUP))
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def read_rows(path: Path, *, batch_size: int = 16) -> Iterator[dict[str, Any]]:
@@ -135,7 +134,7 @@ def read_records(
 def row_records(
     row: Mapping[str, Any], *, set_name: str = "", every_image: bool = False
 ) -> list[Record]:
-    """Questions of one row. The subject is the row's ID; topics are not in the schema.
+    """Questions of one row. The subject is the ID; topics are not in the schema.
 
     Args:
         row: One row of `read_rows`.
@@ -148,7 +147,9 @@ def row_records(
     """
     faults: list[str] = []
     photos = _photos(row, faults)
-    subject = str(row.get("ID") or "")
+    subject = row.get("ID") or ""
+    if not subject and "metadata" not in row:
+        faults.append("ID: expected text, got none")
     records: list[Record] = []
     asked = 0
     for where, item, form, has_image in _items(row, faults):
@@ -163,7 +164,7 @@ def row_records(
             options, answer = _answer(item, form)
             records += [
                 Record(
-                    subject=subject,
+                    subject=subject or item.get("ID", ""),
                     image=photo,
                     question=_text(item, "Question"),
                     answer=answer,
@@ -185,6 +186,16 @@ def _kind(columns: Iterable[str]) -> str:
     if "metadata" in columns:
         return "train"
     return "test" if "images" in columns else "eval"
+
+
+def _check_columns(path: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> None:
+    """PyArrow itself drops a column too many and fills one too few with null."""
+    for row in rows:
+        if set(row) != set(schema.names):
+            raise DataError(
+                f"{path}: row {row.get('ID', '')!r}: expected columns "
+                f"{', '.join(schema.names)}, got {', '.join(row)}; fill or remove them"
+            )
 
 
 def _stream(file: pq.ParquetFile, batch_size: int) -> Iterator[dict[str, Any]]:

@@ -19,7 +19,7 @@ from typing import Any
 from PIL import Image
 
 from unsee.data.images import SUFFIXES, Photo
-from unsee.data.records import Record
+from unsee.data.records import FORMS, Record
 from unsee.errors import DataError
 
 PROFILE = "profile.json"
@@ -200,10 +200,13 @@ def _question_records(line: str, name: str, photos: Sequence[Photo]) -> list[Rec
     if not isinstance(row, dict):
         raise DataError(f"expected an object, got {row!r}; write {{...}}")
     faults = [f"{key}: unknown field" for key in row if key not in _FIELDS]
-    for key, default in (("question", None), ("answer", None), ("form", ""), ("topic", "")):
+    for key, default in (("question", None), ("answer", None), ("topic", "")):
         value = row.get(key, default)
         if not isinstance(value, str):
             faults.append(f"{key}: expected text, got {value!r}")
+    form = row.get("form", "open")
+    if form not in FORMS:
+        faults.append(f"form: expected one of {', '.join(FORMS)}, got {form!r}")
     options = row.get("options", [])
     if not isinstance(options, list) or not all(isinstance(text, str) for text in options):
         faults.append(f"options: expected a list of texts, got {options!r}")
@@ -218,7 +221,7 @@ def _question_records(line: str, name: str, photos: Sequence[Photo]) -> list[Rec
             image=photo,
             question=row["question"],
             answer=row["answer"],
-            form=row.get("form", "open"),
+            form=form,
             options=tuple(options),
             topic=row.get("topic", ""),
         )

@@ -61,8 +61,6 @@ class Record:
 def _record_faults(record: Record) -> Iterable[str]:
     if not record.question.strip():
         yield "question: expected text, got an empty question"
-    if record.form not in FORMS:
-        yield f"form: expected one of {', '.join(FORMS)}, got {record.form!r}"
     if record.set and record.set not in SETS:
         yield f"set: expected one of {', '.join(SETS)}, got {record.set!r}"
     if record.form == "choice":
