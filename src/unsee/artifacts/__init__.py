@@ -1,0 +1,32 @@
+"""The run folders we write and read: safetensors beside a manifest.
+
+A folder is a run once it has a `manifest.json`, which is written last; whatever happens before
+leaves no run. A weight artifact holds the changed tensors only, the fingerprint of the base they
+belong to, and the canary that shows on every load that they act.
+"""
+
+from unsee.artifacts.canary import Canary, take_canary
+from unsee.artifacts.files import (
+    atomic_write_bytes,
+    atomic_write_json,
+    atomic_write_text,
+    fingerprint,
+    load_manifest,
+    refuse_existing_run,
+    versions,
+)
+from unsee.artifacts.weights import apply_weights, save_weights
+
+__all__ = [
+    "Canary",
+    "apply_weights",
+    "atomic_write_bytes",
+    "atomic_write_json",
+    "atomic_write_text",
+    "fingerprint",
+    "load_manifest",
+    "refuse_existing_run",
+    "save_weights",
+    "take_canary",
+    "versions",
+]

@@ -1,0 +1,157 @@
+"""Open a model by name or folder."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+)
+
+from unsee.artifacts import fingerprint
+from unsee.errors import ConfigError
+from unsee.models.families import checked_layout, layout_of
+from unsee.models.layout import Layout
+
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+
+
+@dataclass
+class VLM:
+    """A vision-language model with what is needed to talk to it.
+
+    Attributes:
+        model: Hugging Face's own model. It has the methods of `PreTrainedModel` and of
+            `GenerationMixin`; there is no public type for both.
+        processor: Its processor, with tokenizer, image processor and chat template.
+        layout: Where the parts of the model are.
+        source: Name or folder it was opened from.
+        fingerprint: Of the weights as they were opened, 16 hexadecimal digits.
+    """
+
+    model: Any
+    processor: Any
+    layout: Layout
+    source: str
+    fingerprint: str
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's weights are."""
+        return self.model.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the model's weights."""
+        return self.model.dtype
+
+
+def load(
+    name_or_folder: str | Path,
+    *,
+    dtype: str | torch.dtype = "auto",
+    device: str | torch.device = "auto",
+) -> VLM:
+    """Open a vision-language model, ready to answer.
+
+    Only safetensors are read, no code of the model's is run, and pictures are prepared with Pillow,
+    so that the same photo gives the same pixels everywhere.
+
+    Args:
+        name_or_folder: A folder in Hugging Face's format, or a name on its hub.
+        dtype: `"auto"` for the checkpoint's own, but float32 on a CPU; or a dtype or its name.
+        device: `"auto"` for a GPU if there is one, else the CPU.
+
+    Raises:
+        ConfigError: If folder or name do not lead to a complete model, or dtype is unknown.
+        LayoutError: If the model is text-only or of an unknown family.
+    """
+    source = str(name_or_folder)
+    local = Path(source).expanduser().is_dir()
+    if not local:
+        _refuse_missing_folder(source)
+    place = str(Path(source).expanduser()) if local else source
+    target = _device(device)
+    # Never the model's own code, and no look at the hub for what is in a folder.
+    options: dict[str, Any] = {"local_files_only": local, "trust_remote_code": False}
+
+    try:
+        config = AutoConfig.from_pretrained(place, **options)
+    except (OSError, ValueError) as error:
+        raise _incomplete(source, "configuration", error) from error
+    layout_of(config.model_type, where=source)
+
+    try:
+        model, info = AutoModelForImageTextToText.from_pretrained(
+            place,
+            dtype=_dtype(dtype, target),
+            use_safetensors=True,
+            output_loading_info=True,
+            **options,
+        )
+    except (OSError, ValueError, SafetensorError) as error:
+        raise _incomplete(source, "weights", error) from error
+    lacking = sorted(info["missing_keys"])
+    if lacking:
+        raise ConfigError(
+            f"{source}: weights are incomplete, {len(lacking)} tensors are missing "
+            f"(first: {lacking[0]}); copy the model again"
+        )
+
+    try:
+        processor = AutoProcessor.from_pretrained(place, **options)
+        processor.image_processor = AutoImageProcessor.from_pretrained(
+            place, backend="pil", **options
+        )
+    except (OSError, ValueError) as error:
+        raise _incomplete(source, "processor", error) from error
+
+    model = model.to(target).eval()
+    return VLM(
+        model=model,
+        processor=processor,
+        layout=checked_layout(model, config.model_type, where=source),
+        source=source,
+        fingerprint=fingerprint(model.state_dict()),
+    )
+
+
+def _refuse_missing_folder(source: str) -> None:
+    """A name that cannot be on the hub is a folder that is not there."""
+    if not HUB_NAME.fullmatch(source):
+        raise ConfigError(
+            f"{source}: no such model folder; give a folder with config.json, or a hub name "
+            "such as llava-hf/llava-1.5-7b-hf"
+        )
+
+
+def _incomplete(source: str, part: str, error: Exception) -> ConfigError:
+    reason = " ".join(str(error).split())
+    return ConfigError(f"{source}: cannot open the model's {part}: {reason}")
+
+
+def _device(device: str | torch.device) -> torch.device:
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.device(device)
+    except RuntimeError as error:
+        raise ConfigError(f"device {device!r}: expected auto, cpu, cuda or cuda:N") from error
+
+
+def _dtype(dtype: str | torch.dtype, device: torch.device) -> str | torch.dtype:
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    if dtype == "auto":
+        # Half precision on a CPU is slow and, in places, not implemented.
+        return torch.float32 if device.type == "cpu" else "auto"
+    known = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+    if dtype not in known:
+        raise ConfigError(f"dtype {dtype!r}: expected auto, {', '.join(known)}")
+    return known[dtype]
