@@ -1,0 +1,57 @@
+import pytest
+import torch
+from torch import nn
+
+from unsee.errors import LayoutError
+from unsee.models.hooks import captured
+
+
+class Pair(nn.Module):
+    """Returns a tuple, as attention does."""
+
+    def forward(self, x):
+        return x + 1, None
+
+
+@pytest.fixture
+def model():
+    return nn.Sequential(nn.Linear(2, 3), Pair())
+
+
+def hooks(model):
+    return sum(len(module._forward_hooks) for module in model.modules())
+
+
+def test_outputs_are_collected_by_name_and_hooks_are_gone_afterwards(model):
+    with captured(model, {"first": "0", "pair": "1"}) as outputs:
+        result, _ = model(torch.ones(1, 2))
+        assert torch.equal(outputs["pair"], result)
+        assert outputs["first"].requires_grad
+    assert torch.equal(outputs["first"] + 1, result)
+    assert hooks(model) == 0
+
+
+def test_hooks_are_gone_after_an_exception(model):
+    with pytest.raises(RuntimeError, match="stop"), captured(model, {"first": "0"}):
+        raise RuntimeError("stop")
+    assert hooks(model) == 0
+
+
+def test_a_missing_path_is_named_and_leaves_no_hook(model):
+    with (
+        pytest.raises(LayoutError, match="Sequential has no module at '7'"),
+        captured(model, {"first": "0", "other": "7"}),
+    ):
+        pass
+    assert hooks(model) == 0
+
+
+def test_listening_does_not_change_the_outputs(tiny_vlm):
+    tokens = torch.tensor([[1, 60, 70, 80]])
+    paths = {"tower": tiny_vlm.layout.language_model, "head": tiny_vlm.layout.head}
+    with torch.no_grad():
+        plain = tiny_vlm.model(input_ids=tokens).logits
+        with captured(tiny_vlm.model, paths) as outputs:
+            heard = tiny_vlm.model(input_ids=tokens).logits
+    assert torch.equal(plain, heard)
+    assert outputs["tower"].shape == (1, 4, 32)
