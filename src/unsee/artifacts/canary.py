@@ -20,13 +20,14 @@ from unsee.errors import ArtifactError
 SEED = 2026
 IMAGE_SIDE = 96
 TEXT_SHAPE = (2, 16)
-# Largest difference over the root mean square of the reference: what threads, kernels and devices
-# were seen to differ by in each dtype, with an order of magnitude to spare.
+# Relative distance up to which outputs count as the same. Opening the tiny model in another dtype
+# moved its outputs by up to 3e-3 (float16), 1.4e-2 (bfloat16) and 6e-7 (float64 against float32);
+# float32 leaves room for convolutions that a GPU rounds to 10 bits of mantissa.
 TOLERANCE = {
-    torch.float64: 1e-6,
-    torch.float32: 1e-4,
+    torch.float64: 1e-3,
+    torch.float32: 1e-3,
     torch.float16: 1e-2,
-    torch.bfloat16: 1e-1,
+    torch.bfloat16: 5e-2,
 }
 
 
@@ -79,7 +80,7 @@ def respond(vlm: Opened, inputs: Mapping[str, Tensor], tokens: Tensor) -> dict[s
 
 
 def distances(outputs: Mapping[str, Tensor], reference: Mapping[str, Tensor]) -> dict[str, float]:
-    """Largest difference over the root mean square of the reference, for each output.
+    """Norm of the difference over the norm of the reference, for each output.
 
     Infinite where shapes differ or a value is not finite.
     """
@@ -145,8 +146,8 @@ def check_same(
 def _distance(output: Tensor, reference: Tensor) -> float:
     if output.shape != reference.shape or not output.isfinite().all():
         return float("inf")
-    scale = reference.square().mean().sqrt().clamp_min(torch.finfo(torch.float32).tiny)
-    return ((output - reference).abs().max() / scale).item()
+    size = reference.norm().clamp_min(torch.finfo(torch.float32).tiny)
+    return ((output - reference).norm() / size).item()
 
 
 def _probe_images() -> list[Image.Image]:

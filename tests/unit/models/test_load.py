@@ -67,7 +67,9 @@ def test_a_missing_folder_is_named():
 
 
 def test_a_name_that_is_not_on_the_hub_is_named():
-    with pytest.raises(ConfigError, match="^nobody/nothing: cannot open the model's configuration"):
+    with pytest.raises(
+        ConfigError, match=r"^nobody/nothing: cannot open the model's configuration"
+    ):
         load("nobody/nothing")
 
 

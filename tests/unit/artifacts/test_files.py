@@ -1,0 +1,68 @@
+import os
+import stat
+
+import pytest
+import torch
+
+from unsee.artifacts import (
+    atomic_write_bytes,
+    atomic_write_json,
+    atomic_write_text,
+    fingerprint,
+    versions,
+)
+from unsee.artifacts import files as files_module
+
+
+def test_what_was_written_is_there_and_nothing_else(tmp_path):
+    atomic_write_text(tmp_path / "note.txt", "Żaneta")
+    assert (tmp_path / "note.txt").read_text(encoding="utf-8") == "Żaneta"
+    assert [path.name for path in tmp_path.iterdir()] == ["note.txt"]
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
+    path = tmp_path / "note.txt"
+    atomic_write_bytes(path, b"old")
+
+    def fail(handle):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(files_module.os, "fsync", fail)
+    with pytest.raises(OSError, match="disk full"):
+        atomic_write_bytes(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["note.txt"]
+
+
+def test_what_is_not_json_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(ValueError, match="JSON compliant"):
+        atomic_write_json(tmp_path / "scores.json", {"value": float("nan")})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_are_for_their_owner_only(tmp_path):
+    atomic_write_json(tmp_path / "scores.json", {})
+    assert stat.S_IMODE(os.stat(tmp_path / "scores.json").st_mode) == 0o600
+
+
+def test_the_fingerprint_does_not_depend_on_order_or_lossless_widening():
+    a, b = torch.randn(3, 2).half(), torch.arange(4)
+    assert fingerprint({"a": a, "b": b}) == fingerprint({"b": b, "a": a.float()})
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"a": torch.tensor([1.0, 2.5])},
+        {"a": torch.tensor([[1.0, 2.0]])},
+        {"b": torch.tensor([1.0, 2.0])},
+        {"a": torch.tensor([1.0, 2.0]), "b": torch.tensor([])},
+        {"a": torch.tensor([1, 2], dtype=torch.int32)},
+    ],
+)
+def test_the_fingerprint_depends_on_names_shapes_and_values(other):
+    assert fingerprint(other) != fingerprint({"a": torch.tensor([1.0, 2.0])})
+
+
+def test_versions_name_what_decides_the_numbers():
+    assert {"unsee", "python", "torch", "transformers"} <= set(versions())
