@@ -1,0 +1,197 @@
+"""A report as Markdown: one report in full, or several as the rows of one table."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from unsee.artifacts.files import atomic_write_text
+from unsee.report import wording
+from unsee.report.schema import Cell, NotScored, Report
+from unsee.report.verdict import RUNGS, limits
+
+_MAX_EXAMPLES = 8
+
+
+def render(report: Report) -> str:
+    """Return the whole report as Markdown, limits before the verdict."""
+    blocks = [
+        f"# Forgetting {_text(wording.people(report.request.subjects))}",
+        "## What this does not show",
+        _bullets(limits(report)),
+        f"## Verdict: {_text(report.verdict.rung)}",
+        _text(RUNGS.get(report.verdict.rung, "")),
+        _bullets(report.verdict.because),
+        "Not run:\n\n" + _bullets(report.verdict.not_run),
+        "## Figures",
+        _summary(report),
+        *_examples(report),
+        "## Open questions answered right, by set",
+        _accuracy(report),
+        "## Every metric",
+        _every_metric(report),
+        "## Cost",
+        _table(("what", "value"), wording.cost_lines(report)),
+        "## How to reproduce",
+        _reproduce(report),
+    ]
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def write(report: Report, path: Path | str) -> Path:
+    """Write the report as Markdown and return the file."""
+    atomic_write_text(Path(path), render(report))
+    return Path(path)
+
+
+def rows(reports: Sequence[Report]) -> str:
+    """Return one table with a row a report, for `docs/results`.
+
+    Each cell of a set reads `before to after (gold)` in percent of open questions answered right.
+    """
+    head = (
+        "method", "subjects", "photos", "seeds", "verdict", "score", "forget gap", "keep",
+        "forget_seen", "forget_unseen", "unknown", "wrong name", "forget_text", "forget_visible",
+        "retain_unseen", "celebrity", "bystander", "general", "refusal",
+    )  # fmt: skip
+    return _table(head, [_row(report) for report in reports])
+
+
+def _row(report: Report) -> tuple[str, ...]:
+    summary, request = report.summary, report.request
+    subjects = request.draw or wording.people(request.subjects)
+    return (
+        report.method.name or "none",
+        subjects,
+        "-" if request.photos_per_person is None else str(request.photos_per_person),
+        ", ".join(str(seed) for seed in report.seeds),
+        report.verdict.rung,
+        wording.figure(summary.score),
+        wording.figure(summary.forget_gap),
+        wording.figure(summary.keep),
+        _three(report, "forget_seen"),
+        _three(report, "forget_unseen"),
+        _three(report, "forget_unseen", "unknown_rate"),
+        _three(report, "forget_unseen", "wrong_name_rate"),
+        *(
+            _three(report, name)
+            for name in (
+                "forget_text",
+                "forget_visible",
+                "retain_unseen",
+                "celebrity",
+                "bystander",
+                "general",
+                "refusal",
+            )  # fmt: skip
+        ),
+    )
+
+
+def _three(report: Report, set_name: str, metric: str = "accuracy") -> str:
+    base, erased, gold = (
+        _short(report.model(model).cell(set_name, metric)) for model in wording.MODELS
+    )
+    return f"{base} to {erased} ({gold})"
+
+
+def _short(cell: Cell) -> str:
+    return "-" if isinstance(cell, NotScored) else f"{100 * cell.value:.1f}"
+
+
+def _summary(report: Report) -> str:
+    summary = report.summary
+    lines = [
+        ("score (1 best)", wording.figure(summary.score)),
+        ("forget gap (0 best)", wording.figure(summary.forget_gap)),
+        ("over-forgetting (0 best)", wording.figure(summary.over_forgetting)),
+        ("keep (1 best)", wording.figure(summary.keep)),
+        ("text drop (base - erased)", wording.figure(summary.text_drop)),
+        ("compared with", summary.reference),
+    ]
+    lines += [(f"left out: {name}", why) for name, why in sorted(summary.left_out.items())]
+    return _table(("figure", "value"), lines)
+
+
+def _examples(report: Report) -> Iterable[str]:
+    if not report.examples:
+        return
+    shown = report.examples[:_MAX_EXAMPLES]
+    yield "## Answers before and after"
+    yield _table(
+        ("set", "about", "asked", "truth", "before", "after", "never knew"),
+        [
+            (e.set, e.subject, e.question, e.truth, *(a or "-" for a in (e.base, e.erased, e.gold)))
+            for e in shown
+        ],
+    )
+    if len(shown) < len(report.examples):
+        yield f"{len(shown)} of {len(report.examples)} examples; all are in `report.json`."
+
+
+def _accuracy(report: Report) -> str:
+    head = ("set", "should be", "before", "after", "never knew", "chance", "n")
+    scope = report.request.scope
+    body = []
+    for name in wording.set_order(report):
+        cells = [report.model(model).cell(name) for model in wording.MODELS]
+        body.append(
+            (name, wording.should_be(name, scope=scope), *map(_with_interval, cells), *_tail(cells))
+        )
+    return _table(head, body)
+
+
+def _every_metric(report: Report) -> str:
+    head = ("set", "metric", "before", "after", "never knew", "chance", "n")
+    body = []
+    for name in wording.set_order(report):
+        for metric in wording.metric_order(report, name):
+            cells = [report.model(model).cell(name, metric) for model in wording.MODELS]
+            body.append((name, metric, *map(_with_interval, cells), *_tail(cells)))
+    return _table(head, body)
+
+
+def _with_interval(cell: Cell) -> str:
+    if isinstance(cell, NotScored):
+        return f"{wording.NOT_SCORED}: {cell.not_scored}"
+    return f"{wording.percent(cell.value)} ({wording.interval(cell)})"
+
+
+def _tail(cells: list[Cell]) -> tuple[str, str]:
+    return wording.chance(cells), wording.counts(cells)
+
+
+def _reproduce(report: Report) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(report.versions.items()))
+    settings = json.dumps(report.method.settings, sort_keys=True, ensure_ascii=False)
+    fence = "`" * max(3, 1 + _longest_run(report.command + settings))
+    seeds = ", ".join(str(seed) for seed in report.seeds)
+    return (
+        f"{fence}\n{report.command}\n{fence}\n\n"
+        f"Seeds: {seeds}. Device: {_text(report.device)}. Versions: {_text(versions)}.\n\n"
+        f"Settings:\n\n{fence}json\n{settings}\n{fence}"
+    )
+
+
+def _longest_run(text: str) -> int:
+    longest = run = 0
+    for character in text:
+        run = run + 1 if character == "`" else 0
+        longest = max(longest, run)
+    return longest
+
+
+def _table(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *([_text(cell) for cell in row] for row in body)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _bullets(sentences: Iterable[str]) -> str:
+    return "\n".join(f"- {_text(sentence)}" for sentence in sentences)
+
+
+def _text(value: str) -> str:
+    """Escape what Markdown or a renderer that allows HTML would act on."""
+    flat = " ".join(value.split())
+    for character in "\\`*_[]|~":
+        flat = flat.replace(character, "\\" + character)
+    return flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,0 +1,165 @@
+"""Plots of a report as inline SVG: no script, no font file, no request."""
+
+import io
+import re
+import statistics
+from collections.abc import Iterable
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from unsee.report import wording
+from unsee.report.evidence import kept_share
+from unsee.report.schema import ModelName, NotScored, Report, Score
+
+INK, MUTED, RULE = "#1c2126", "#59636e", "#d8dde2"
+COLOURS: dict[ModelName, str] = {"base": "#7b8692", "erased": "#1d5c96", "gold": "#b8860b"}
+_MARKERS: dict[ModelName, str] = {"base": "o", "erased": "o", "gold": "D"}
+_STYLE = {
+    "svg.fonttype": "path",
+    "svg.hashsalt": "unsee",
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.8,
+    "text.color": INK,
+    "text.parse_math": False,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+}
+_SVG_METADATA = {"Creator": None, "Date": None, "Format": None, "Type": None}
+
+
+def gap_and_keep(report: Report) -> dict[ModelName, tuple[float, float]]:
+    """Return (forget gap, keep) of each model that has both, each in 0..1.
+
+    Base is (1, 1) and gold's gap 0 by definition. Gold's keep is the same harmonic mean that the
+    summary takes for erased, over the sets gold was scored on.
+    """
+    points: dict[ModelName, tuple[float, float]] = {"base": (1.0, 1.0)}
+    summary = report.summary
+    if not isinstance(summary.forget_gap, NotScored) and not isinstance(summary.keep, NotScored):
+        points["erased"] = (min(1.0, summary.forget_gap), min(1.0, summary.keep))
+    base, gold = report.model("base"), report.model("gold")
+    shares = [kept_share(base.cell(name), gold.cell(name)) for name in wording.KEEP_SETS]
+    kept = [share for share in shares if isinstance(share, float)]
+    if kept:
+        points["gold"] = (0.0, statistics.harmonic_mean(kept))
+    return points
+
+
+def gap_against_keep(report: Report) -> str:
+    """Draw forgetting against keeping; the target corner is bottom right, doing nothing top right.
+
+    Thin lines join points of equal score, the harmonic mean of keep and 1 - gap.
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(4.6, 4.3), layout="constrained")
+        axes = figure.subplots()
+        _draw_scores(axes)
+        axes.fill_between([0.9, 1.04], -0.04, 0.1, color="#dcebdf", linewidth=0, zorder=0)
+        axes.annotate(
+            "target:\nforgotten, all else kept", (0.9, 0.1), (0.885, 0.115),
+            ha="right", va="bottom", fontsize=8, color="#1e6b46",
+        )  # fmt: skip
+        for name, (gap, keep) in gap_and_keep(report).items():
+            axes.plot(
+                keep, gap, linestyle="none", marker=_MARKERS[name], color=COLOURS[name],
+                markersize=11 if name == "erased" else 9, markeredgecolor="white",
+                label=_legend(name, report), clip_on=False, zorder=4 if name == "erased" else 3,
+            )  # fmt: skip
+        axes.set(
+            xlim=(-0.04, 1.04), ylim=(-0.04, 1.04),
+            xlabel="Kept of everything else  (1 = all)",
+            ylabel="Left of what was to be forgotten  (0 = none)",
+        )  # fmt: skip
+        axes.set_aspect("equal")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(loc="upper left", frameon=False, fontsize=8.5)
+        return _svg(figure, "Forget gap against keep, for the model before, after and gold")
+
+
+def rights_by_set(report: Report) -> str:
+    """Draw open questions answered right, a row a set, with 95 % intervals; "" if none is scored."""
+    names = [
+        name
+        for name in wording.set_order(report)
+        if any(isinstance(model.cell(name), Score) for model in report.models.values())
+    ]
+    if not names:
+        return ""
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(7.6, 0.36 * len(names) + 1.1), layout="constrained")
+        axes = figure.subplots()
+        for row, name in enumerate(names):
+            axes.axhline(row, color=RULE, linewidth=0.8, zorder=1)
+            for cell, model in _cells(report, name):
+                _draw_score(axes, row, cell, model)
+        changed = sum(name in wording.compared_forget_sets(report.request.scope) for name in names)
+        if 0 < changed < len(names):
+            axes.axhline(changed - 0.5, color=MUTED, linewidth=0.8, linestyle=(0, (3, 3)))
+        axes.set_yticks(range(len(names)), [wording.set_title(name) for name in names])
+        axes.tick_params(axis="y", length=0, labelcolor=INK)
+        axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25", "50", "75", "100 %"])
+        axes.set(xlim=(-0.02, 1.02), ylim=(len(names) - 0.4, -0.6))
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        handles, labels = axes.get_legend_handles_labels()
+        unique = dict(zip(labels, handles, strict=True))
+        figure.legend(
+            unique.values(), unique.keys(), loc="outside upper right", ncols=len(unique),
+            frameon=False, fontsize=8.5,
+        )  # fmt: skip
+        return _svg(figure, "Open questions answered right, by set, before, after and gold")
+
+
+def _draw_scores(axes: Axes) -> None:
+    """Draw lines of equal score s: keep = s f / (2 f - s) with f = 1 - gap."""
+    for score in (0.25, 0.5, 0.75, 0.9):
+        lowest = score / (2 - score)
+        forgotten = [lowest + (1 - lowest) * step / 60 for step in range(61)]
+        keep = [score * f / (2 * f - score) for f in forgotten]
+        axes.plot(keep, [1 - f for f in forgotten], color=RULE, linewidth=0.9, zorder=1)
+        axes.annotate(
+            f"score {score:g}", (1.0, 1 - lowest), (-3, 2), textcoords="offset points",
+            fontsize=7, color=MUTED, ha="right", va="bottom",
+        )  # fmt: skip
+
+
+def _draw_score(axes: Axes, row: int, cell: Score, model: ModelName) -> None:
+    offset = {"base": -0.17, "erased": 0.0, "gold": 0.17}[model]
+    axes.plot(
+        cell.ci, [row + offset] * 2, color=COLOURS[model], linewidth=1.6, alpha=0.55,
+        solid_capstyle="butt", zorder=2,
+    )  # fmt: skip
+    axes.plot(
+        cell.value, row + offset, linestyle="none", marker=_MARKERS[model], color=COLOURS[model],
+        markersize=6.5 if model == "gold" else 7.5, markeredgecolor="white", markeredgewidth=0.7,
+        label=wording.MODELS[model], clip_on=False, zorder=4 if model == "erased" else 3,
+    )  # fmt: skip
+
+
+def _cells(report: Report, name: str) -> Iterable[tuple[Score, ModelName]]:
+    for model in wording.MODELS:
+        cell = report.model(model).cell(name)
+        if isinstance(cell, Score):
+            yield cell, model
+
+
+def _legend(name: ModelName, report: Report) -> str:
+    if name == "erased" and report.method.name:
+        return f"{wording.MODELS[name]}: {report.method.name}"
+    return wording.MODELS[name]
+
+
+def _svg(figure: Figure, title: str) -> str:
+    """Return the figure as an `<svg>` element that can stand inside a page.
+
+    Groups lose their ids, which would repeat from plot to plot; nothing refers to them.
+    """
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata=_SVG_METADATA, transparent=True)
+    svg = buffer.getvalue()
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg[svg.index("<svg") :])
+    return re.sub(r"<svg ", f'<svg role="img" aria-label="{title}" ', svg, count=1)
