@@ -88,7 +88,7 @@ def load(
     layout_of(config.model_type, where=source)
 
     try:
-        model, info = AutoModelForImageTextToText.from_pretrained(
+        opened: Any = AutoModelForImageTextToText.from_pretrained(
             place,
             dtype=_dtype(dtype, target),
             use_safetensors=True,
@@ -97,6 +97,7 @@ def load(
         )
     except (OSError, ValueError, SafetensorError) as error:
         raise _incomplete(source, "weights", error) from error
+    model, info = opened
     lacking = sorted(info["missing_keys"])
     if lacking:
         raise ConfigError(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
@@ -103,7 +104,7 @@ def _processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
 
 
 def _model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlavaForConditionalGeneration:
-    special = {
+    special: dict[str, Any] = {
         "bos_token_id": SPECIAL_TOKENS.index("<s>"),
         "eos_token_id": SPECIAL_TOKENS.index("</s>"),
         "pad_token_id": SPECIAL_TOKENS.index("<pad>"),
@@ -130,7 +131,7 @@ def _model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlavaForConditional
             tie_word_embeddings=False,
             **special,
         ),
-        image_token_id=SPECIAL_TOKENS.index("<image>"),
+        image_token_index=SPECIAL_TOKENS.index("<image>"),
         vision_feature_layer=-1,
         vision_feature_select_strategy="default",
         image_seq_length=(IMAGE_SIDE // PATCH_SIDE) ** 2,
