@@ -1,0 +1,1 @@
+"""Answers in, scores out: plain functions, per sample and in total."""
