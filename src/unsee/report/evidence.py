@@ -1,14 +1,14 @@
-"""What the scores say about one set: how much of the knowledge is left, how much is kept."""
+"""What the scores say about one set: how much of the knowledge is left, how much is kept.
+
+The figures are those of `unsee.metrics.summary`; here they get an interval and plain reasons.
+"""
 
 import math
 from dataclasses import dataclass
 
+from unsee.metrics import summary as figures
+from unsee.report import wording
 from unsee.report.schema import Cell, ModelScores, NotScored, Score, Summary
-
-# Memorisation gate: forgetting can be measured only where base lies this far above the reference.
-GATE = 0.2
-# A keep set whose base lies this close to chance cannot show a loss, so it is left out.
-CHANCE_MARGIN = 0.1
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Gap:
         reference: Score of gold, or the stranger floor.
         value: max(0, erased - reference) / (base - reference); 0 perfect, 1 nothing done.
         high: Upper end of the 95 % interval of the same, from the intervals of erased and
-            reference taken as independent (a resample by person would only narrow it).
+            reference taken as independent, which errs on the side of "too uncertain to say".
     """
 
     base: Score
@@ -49,42 +49,24 @@ def reference_cell(
     return summary.stranger_floor[set_name]
 
 
-def _missing(which: str, cell: NotScored) -> NotScored:
-    return NotScored(not_scored=f"no score {which}: {cell.not_scored}")
-
-
 def forget_gap(base: Cell, erased: Cell, reference: Cell) -> Gap | NotScored:
-    """Return what is left of the knowledge, or why that cannot be measured on this set.
-
-    The memorisation gate: base must lie at least `GATE` above the reference, and the 95 %
-    interval of the difference must exclude 0.
-    """
+    """Return what is left of the knowledge, or why that cannot be measured on this set."""
     if isinstance(base, NotScored):
         return _missing("of the model before", base)
     if isinstance(erased, NotScored):
         return _missing("of the model after", erased)
     if isinstance(reference, NotScored):
         return _missing("to compare with", reference)
-    known = round(base.value - reference.value, 9)
-    lowest = known - math.hypot(base.value - base.ci[0], reference.ci[1] - reference.value)
-    if known < GATE:
+    found = figures.forget_gap(base.model_dump(), erased.model_dump(), reference.model_dump())
+    if isinstance(found, str):
         return NotScored(
-            not_scored=f"the model knew too little before: {100 * known:.0f} points above the "
-            f"reference, and {100 * GATE:.0f} are needed"
-        )
-    if lowest <= 0:
-        return NotScored(
-            not_scored="the interval of what the model knew before includes nothing at all"
+            not_scored=f"the model knew too little before: right in {wording.percent(base.value)}, "
+            f"against {wording.percent(reference.value)} for the comparison"
         )
     left = erased.value - reference.value
     spread = math.hypot(erased.ci[1] - erased.value, reference.value - reference.ci[0])
-    return Gap(
-        base=base,
-        erased=erased,
-        reference=reference,
-        value=max(0.0, left) / known,
-        high=max(0.0, left + spread) / known,
-    )
+    known = base.value - reference.value
+    return Gap(base, erased, reference, value=found[0], high=max(0.0, left + spread) / known)
 
 
 def kept_share(base: Cell, erased: Cell) -> float | NotScored:
@@ -93,7 +75,9 @@ def kept_share(base: Cell, erased: Cell) -> float | NotScored:
         return _missing("of the model before", base)
     if isinstance(erased, NotScored):
         return _missing("of the model after", erased)
-    chance = base.chance or 0.0
-    if base.value - chance <= CHANCE_MARGIN:
-        return NotScored(not_scored="before, the model was within 10 points of chance")
-    return min(1.0, max(0.0, (erased.value - chance) / (base.value - chance)))
+    share = figures.kept_share(base.model_dump(), erased.model_dump())
+    return NotScored(not_scored=share) if isinstance(share, str) else share
+
+
+def _missing(which: str, cell: NotScored) -> NotScored:
+    return NotScored(not_scored=f"no score {which}: {cell.not_scored}")

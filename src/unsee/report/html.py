@@ -11,9 +11,9 @@ from markupsafe import Markup
 from unsee.artifacts.files import atomic_write_text
 from unsee.report import plots, wording
 from unsee.report.schema import Cell, Example, NotScored, Report
-from unsee.report.verdict import RUNGS, limits
+from unsee.report.verdict import RUNGS, limits, rung_says
 
-_MAX_NAMED_EXAMPLES = 4
+_MAX_NAMED_EXAMPLES = 3
 _MAX_EXAMPLES = 12
 
 
@@ -63,6 +63,14 @@ class Row:
     chance: str
     n: str
 
+    @property
+    def reason(self) -> str:
+        """Why nothing in the row is scored, where all models share one reason; else ""."""
+        notes = {entry.note for entry in self.entries}
+        if len(notes) == 1 and not any(entry.scored for entry in self.entries):
+            return notes.pop()
+        return ""
+
 
 @dataclass(frozen=True)
 class SetTable:
@@ -101,36 +109,57 @@ class Replies:
 
 
 @dataclass(frozen=True)
+class Shown:
+    """One example with its place in the table.
+
+    Attributes:
+        example: Question and answers.
+        rows: Number of rows its photo stands for; 0 where the row above shows it.
+    """
+
+    example: Example
+    rows: int
+
+
+@dataclass(frozen=True)
 class ExampleGroup:
     """Examples of one set.
 
     Attributes:
         title: What the set is called.
-        examples: Those shown.
+        examples: Those shown, the same person and photo in a row.
         total: How many the report holds.
     """
 
     title: str
-    examples: list[Example]
+    examples: list[Shown]
     total: int
+
+    @property
+    def photos(self) -> bool:
+        """Whether any example of the group shows its photo."""
+        return any(shown.example.photo for shown in self.examples)
 
 
 def render(report: Report) -> str:
     """Return the report as one self-contained HTML page."""
+    names, more = wording.shown_names(report.request.subjects)
     return _template().render(
         report=report,
         people=wording.people(report.request.subjects),
+        names=names,
+        more=more,
         limits=limits(report),
         named=_of_set(report, "forget_text")[:_MAX_NAMED_EXAMPLES],
-        rung_says=RUNGS.get(report.verdict.rung, ""),
+        rung_says=rung_says(report.verdict.rung, scope=report.request.scope),
         ladder=_ladder(report.verdict.rung),
         rung_class=report.verdict.rung.split(" at ")[0].split(" from ")[0].replace(" ", "-"),
         tiles=_tiles(report),
         groups=_groups(report),
         photos=any(example.photo for example in report.examples),
         models=list(wording.MODELS.values()),
-        gap_plot=Markup(plots.gap_against_keep(report)),  # noqa: S704 - our own SVG
-        sets_plot=Markup(plots.rights_by_set(report)),  # noqa: S704 - our own SVG
+        gap_plot=Markup(plots.gap_against_keep(report)),
+        sets_plot=Markup(plots.rights_by_set(report)),
         replies=_replies(report),
         tables=_tables(report),
         summary=_summary(report),
@@ -156,15 +185,21 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["together"] = _together
     return environment.get_template("report.html.j2")
 
 
+def _together(text: str) -> str:
+    """Keep a number and its percent sign on one line."""
+    return text.replace(" %", "\N{NO-BREAK SPACE}%")
+
+
 def _ladder(rung: str) -> list[tuple[str, str]]:
-    """Return the rungs from the highest down, each with how it stands: reached, below or above."""
-    steps = [name for name in RUNGS if name != "not measurable"]
+    """Return the claims from the strongest down, each with how it stands."""
+    steps = [name for name in RUNGS if name not in ("not measurable", "not forgotten")]
     reached = steps.index(rung) if rung in steps else -1
     return [
-        (name, "reached" if place == reached else "below" if place < reached else "above")
+        (name, "claimed" if place == reached else "below" if place < reached else "not shown")
         for place, name in reversed(list(enumerate(steps)))
     ]
 
@@ -203,9 +238,21 @@ def _groups(report: Report) -> list[ExampleGroup]:
     order = [name for name in wording.SETS if name in names]
     order += [name for name in names if name not in order]
     return [
-        ExampleGroup(wording.set_title(name), found[:_MAX_EXAMPLES], len(found))
+        ExampleGroup(wording.set_title(name), _shown(found[:_MAX_EXAMPLES]), len(found))
         for name in order
         if (found := _of_set(report, name))
+    ]
+
+
+def _shown(examples: list[Example]) -> list[Shown]:
+    """Bring examples of one person and photo together, in order of first appearance."""
+    together: dict[tuple[str, str | None], list[Example]] = {}
+    for example in examples:
+        together.setdefault((example.subject, example.photo), []).append(example)
+    return [
+        Shown(example, rows=0 if place else len(same))
+        for same in together.values()
+        for place, example in enumerate(same)
     ]
 
 
@@ -268,9 +315,17 @@ def _summary(report: Report) -> list[tuple[str, str, str]]:
     }[summary.reference]
     return [
         ("Forget gap", wording.figure(summary.forget_gap), f"0 is best; compared with {against}"),
-        ("Over-forgetting", wording.figure(summary.over_forgetting), "0 is best; shortfall below"),
+        (
+            "Over-forgetting",
+            wording.figure(summary.over_forgetting),
+            "0 is best; how far answers fell below that comparison",
+        ),
         ("Keep", wording.figure(summary.keep), "1 is best; harmonic mean over the sets to keep"),
-        ("Text drop", wording.figure(summary.text_drop), "accuracy lost when asked by name"),
+        (
+            "Text drop",
+            wording.figure(summary.text_drop),
+            "share of right answers lost when asked by name",
+        ),
         ("Score", wording.figure(summary.score), "1 is best; joins forget gap and keep"),
     ]
 

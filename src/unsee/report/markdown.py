@@ -1,15 +1,18 @@
 """A report as Markdown: one report in full, or several as the rows of one table."""
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from unsee.artifacts.files import atomic_write_text
 from unsee.report import wording
 from unsee.report.schema import Cell, NotScored, Report
-from unsee.report.verdict import RUNGS, limits
+from unsee.report.verdict import limits, rung_says
 
 _MAX_EXAMPLES = 8
+# An underscore inside a word is plain text in every dialect that has tables.
+_MARKUP = re.compile(r"[\\`*\[\]|~]|(?<!\w)_|_(?!\w)")
 
 
 def render(report: Report) -> str:
@@ -19,7 +22,7 @@ def render(report: Report) -> str:
         "## What this does not show",
         _bullets(limits(report)),
         f"## Verdict: {_text(report.verdict.rung)}",
-        _text(RUNGS.get(report.verdict.rung, "")),
+        _text(rung_says(report.verdict.rung, scope=report.request.scope)),
         _bullets(report.verdict.because),
         "Not run:\n\n" + _bullets(report.verdict.not_run),
         "## Figures",
@@ -27,8 +30,8 @@ def render(report: Report) -> str:
         *_examples(report),
         "## Open questions answered right, by set",
         _accuracy(report),
-        "## Every metric",
-        _every_metric(report),
+        "## Other metrics",
+        _other_metrics(report),
         "## Cost",
         _table(("what", "value"), wording.cost_lines(report)),
         "## How to reproduce",
@@ -49,10 +52,26 @@ def rows(reports: Sequence[Report]) -> str:
     Each cell of a set reads `before to after (gold)` in percent of open questions answered right.
     """
     head = (
-        "method", "subjects", "photos", "seeds", "verdict", "score", "forget gap", "keep",
-        "forget_seen", "forget_unseen", "unknown", "wrong name", "forget_text", "forget_visible",
-        "retain_unseen", "celebrity", "bystander", "general", "refusal",
-    )  # fmt: skip
+        "method",
+        "subjects",
+        "photos",
+        "seeds",
+        "verdict",
+        "score",
+        "forget gap",
+        "keep",
+        "forget_seen",
+        "forget_unseen",
+        "unknown",
+        "wrong name",
+        "forget_text",
+        "forget_visible",
+        "retain_unseen",
+        "celebrity",
+        "bystander",
+        "general",
+        "refusal",
+    )
     return _table(head, [_row(report) for report in reports])
 
 
@@ -82,7 +101,7 @@ def _row(report: Report) -> tuple[str, ...]:
                 "bystander",
                 "general",
                 "refusal",
-            )  # fmt: skip
+            )
         ),
     )
 
@@ -134,20 +153,29 @@ def _accuracy(report: Report) -> str:
     body = []
     for name in wording.set_order(report):
         cells = [report.model(model).cell(name) for model in wording.MODELS]
-        body.append(
-            (name, wording.should_be(name, scope=scope), *map(_with_interval, cells), *_tail(cells))
-        )
+        body.append((name, wording.should_be(name, scope=scope), *_values(cells), *_tail(cells)))
     return _table(head, body)
 
 
-def _every_metric(report: Report) -> str:
+def _other_metrics(report: Report) -> str:
     head = ("set", "metric", "before", "after", "never knew", "chance", "n")
     body = []
     for name in wording.set_order(report):
         for metric in wording.metric_order(report, name):
+            if metric == "accuracy":
+                continue
             cells = [report.model(model).cell(name, metric) for model in wording.MODELS]
-            body.append((name, metric, *map(_with_interval, cells), *_tail(cells)))
+            body.append((name, metric, *_values(cells), *_tail(cells)))
     return _table(head, body)
+
+
+def _values(cells: list[Cell]) -> list[str]:
+    """Return the values; a reason that repeats is given once."""
+    written = [_with_interval(cell) for cell in cells]
+    return [
+        wording.NOT_SCORED if isinstance(cell, NotScored) and text in written[:place] else text
+        for place, (text, cell) in enumerate(zip(written, cells, strict=True))
+    ]
 
 
 def _with_interval(cell: Cell) -> str:
@@ -192,6 +220,5 @@ def _bullets(sentences: Iterable[str]) -> str:
 def _text(value: str) -> str:
     """Escape what Markdown or a renderer that allows HTML would act on."""
     flat = " ".join(value.split())
-    for character in "\\`*_[]|~":
-        flat = flat.replace(character, "\\" + character)
+    flat = _MARKUP.sub(r"\\\g<0>", flat)
     return flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

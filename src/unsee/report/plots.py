@@ -2,13 +2,13 @@
 
 import io
 import re
-import statistics
 from collections.abc import Iterable
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from unsee.metrics.summary import forget_sets, harmonic_mean, keep_sets
 from unsee.report import wording
 from unsee.report.evidence import kept_share
 from unsee.report.schema import ModelName, NotScored, Report, Score
@@ -36,17 +36,18 @@ def gap_and_keep(report: Report) -> dict[ModelName, tuple[float, float]]:
     """Return (forget gap, keep) of each model that has both, each in 0..1.
 
     Base is (1, 1) and gold's gap 0 by definition. Gold's keep is the same harmonic mean that the
-    summary takes for erased, over the sets gold was scored on.
+    summary takes for erased, over the sets gold was scored on; without questions that name the
+    forgotten people, whom gold never knew.
     """
     points: dict[ModelName, tuple[float, float]] = {"base": (1.0, 1.0)}
     summary = report.summary
     if not isinstance(summary.forget_gap, NotScored) and not isinstance(summary.keep, NotScored):
         points["erased"] = (min(1.0, summary.forget_gap), min(1.0, summary.keep))
     base, gold = report.model("base"), report.model("gold")
-    shares = [kept_share(base.cell(name), gold.cell(name)) for name in wording.KEEP_SETS]
+    shares = [kept_share(base.cell(name), gold.cell(name)) for name in keep_sets("both")]
     kept = [share for share in shares if isinstance(share, float)]
     if kept:
-        points["gold"] = (0.0, statistics.harmonic_mean(kept))
+        points["gold"] = (0.0, harmonic_mean(kept))
     return points
 
 
@@ -56,25 +57,39 @@ def gap_against_keep(report: Report) -> str:
     Thin lines join points of equal score, the harmonic mean of keep and 1 - gap.
     """
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(4.6, 4.3), layout="constrained")
+        figure = Figure(figsize=(4.3, 4.3), layout="constrained")
         axes = figure.subplots()
         _draw_scores(axes)
-        axes.fill_between([0.9, 1.04], -0.04, 0.1, color="#dcebdf", linewidth=0, zorder=0)
-        axes.annotate(
-            "target:\nforgotten, all else kept", (0.9, 0.1), (0.885, 0.115),
-            ha="right", va="bottom", fontsize=8, color="#1e6b46",
-        )  # fmt: skip
+        axes.fill_between([0.9, 1.04], -0.04, 0.1, color="#dcebdf", linewidth=0, zorder=1)
+        axes.text(
+            0.87,
+            0.03,
+            "target: forgotten,\nall else kept",
+            ha="right",
+            va="center",
+            fontsize=8.5,
+            color="#1e6b46",
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
+        )
         for name, (gap, keep) in gap_and_keep(report).items():
             axes.plot(
-                keep, gap, linestyle="none", marker=_MARKERS[name], color=COLOURS[name],
-                markersize=11 if name == "erased" else 9, markeredgecolor="white",
-                label=_legend(name, report), clip_on=False, zorder=4 if name == "erased" else 3,
-            )  # fmt: skip
+                keep,
+                gap,
+                linestyle="none",
+                marker=_MARKERS[name],
+                color=COLOURS[name],
+                markersize=11 if name == "erased" else 9,
+                markeredgecolor="white",
+                label=_legend(name, report),
+                clip_on=False,
+                zorder=4 if name == "erased" else 3,
+            )
         axes.set(
-            xlim=(-0.04, 1.04), ylim=(-0.04, 1.04),
+            xlim=(-0.04, 1.04),
+            ylim=(-0.04, 1.04),
             xlabel="Kept of everything else  (1 = all)",
             ylabel="Left of what was to be forgotten  (0 = none)",
-        )  # fmt: skip
+        )
         axes.set_aspect("equal")
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(loc="upper left", frameon=False, fontsize=8.5)
@@ -82,7 +97,7 @@ def gap_against_keep(report: Report) -> str:
 
 
 def rights_by_set(report: Report) -> str:
-    """Draw open questions answered right, a row a set, with 95 % intervals; "" if none is scored."""
+    """Draw open questions answered right, a row a set, with 95 % intervals; "" where none is."""
     names = [
         name
         for name in wording.set_order(report)
@@ -91,13 +106,13 @@ def rights_by_set(report: Report) -> str:
     if not names:
         return ""
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(7.6, 0.36 * len(names) + 1.1), layout="constrained")
+        figure = Figure(figsize=(6.5, 0.34 * len(names) + 0.9), layout="constrained")
         axes = figure.subplots()
         for row, name in enumerate(names):
             axes.axhline(row, color=RULE, linewidth=0.8, zorder=1)
             for cell, model in _cells(report, name):
                 _draw_score(axes, row, cell, model)
-        changed = sum(name in wording.compared_forget_sets(report.request.scope) for name in names)
+        changed = sum(name in forget_sets(report.request.scope) for name in names)
         if 0 < changed < len(names):
             axes.axhline(changed - 0.5, color=MUTED, linewidth=0.8, linestyle=(0, (3, 3)))
         axes.set_yticks(range(len(names)), [wording.set_title(name) for name in names])
@@ -108,9 +123,13 @@ def rights_by_set(report: Report) -> str:
         handles, labels = axes.get_legend_handles_labels()
         unique = dict(zip(labels, handles, strict=True))
         figure.legend(
-            unique.values(), unique.keys(), loc="outside upper right", ncols=len(unique),
-            frameon=False, fontsize=8.5,
-        )  # fmt: skip
+            unique.values(),
+            unique.keys(),
+            loc="outside upper right",
+            ncols=len(unique),
+            frameon=False,
+            fontsize=8.5,
+        )
         return _svg(figure, "Open questions answered right, by set, before, after and gold")
 
 
@@ -122,22 +141,40 @@ def _draw_scores(axes: Axes) -> None:
         keep = [score * f / (2 * f - score) for f in forgotten]
         axes.plot(keep, [1 - f for f in forgotten], color=RULE, linewidth=0.9, zorder=1)
         axes.annotate(
-            f"score {score:g}", (1.0, 1 - lowest), (-3, 2), textcoords="offset points",
-            fontsize=7, color=MUTED, ha="right", va="bottom",
-        )  # fmt: skip
+            f"{score:g}",
+            (1.0, 1 - lowest),
+            (3, 0),
+            textcoords="offset points",
+            fontsize=8,
+            color=MUTED,
+            va="center",
+        )
 
 
 def _draw_score(axes: Axes, row: int, cell: Score, model: ModelName) -> None:
     offset = {"base": -0.17, "erased": 0.0, "gold": 0.17}[model]
     axes.plot(
-        cell.ci, [row + offset] * 2, color=COLOURS[model], linewidth=1.6, alpha=0.55,
-        solid_capstyle="butt", zorder=2,
-    )  # fmt: skip
+        cell.ci,
+        [row + offset] * 2,
+        color=COLOURS[model],
+        linewidth=1.6,
+        alpha=0.55,
+        solid_capstyle="butt",
+        zorder=2,
+    )
     axes.plot(
-        cell.value, row + offset, linestyle="none", marker=_MARKERS[model], color=COLOURS[model],
-        markersize=6.5 if model == "gold" else 7.5, markeredgecolor="white", markeredgewidth=0.7,
-        label=wording.MODELS[model], clip_on=False, zorder=4 if model == "erased" else 3,
-    )  # fmt: skip
+        cell.value,
+        row + offset,
+        linestyle="none",
+        marker=_MARKERS[model],
+        color=COLOURS[model],
+        markersize=6.5 if model == "gold" else 7.5,
+        markeredgecolor="white",
+        markeredgewidth=0.7,
+        label=wording.MODELS[model],
+        clip_on=False,
+        zorder=4 if model == "erased" else 3,
+    )
 
 
 def _cells(report: Report, name: str) -> Iterable[tuple[Score, ModelName]]:

@@ -7,6 +7,7 @@ were not run are named.
 
 from collections.abc import Iterable, Mapping
 
+from unsee.metrics.summary import forget_sets, keep_sets
 from unsee.report import wording
 from unsee.report.evidence import Gap, forget_gap, kept_share, reference_cell
 from unsee.report.schema import (
@@ -21,25 +22,26 @@ from unsee.report.schema import (
     Verdict,
 )
 
-_REMOVED = "internally removed at tested layers"
-_INDISTINGUISHABLE = "indistinguishable from gold under tested attacks"
 RUNGS = {
     "not measurable": "Nothing can be said about forgetting.",
     "not forgotten": "It was not shown that the model has forgotten.",
     "suppressed": "The model no longer gives the answers, but it was not shown to behave like "
     "one that never knew.",
-    "behaviourally forgotten": "Asked, the model behaves like one that never knew. What it still "
-    "holds inside was not tested.",
-    _REMOVED: "The knowledge could not be read out of the layers that were tested.",
-    _INDISTINGUISHABLE: "No attack that was tried told it from a model that never knew.",
+    "behaviourally forgotten": "{asked}, the model behaves like one that never knew. What it "
+    "still holds inside was not tested.",
+    "internally removed at tested layers": "The knowledge could not be read out of the layers "
+    "that were tested.",
+    "indistinguishable from gold under tested attacks": "No attack that was tried told it from a "
+    "model that never knew.",
 }
+# "internally removed" needs the readout, "indistinguishable from gold" all of them.
 ATTACKS = {
-    "readout": ("Reading the answers out of inner layers", _REMOVED),
-    "relearning": ("Training the model again on a few of the photos", _INDISTINGUISHABLE),
-    "prompts": ("Trick questions and rewordings meant to draw the answers out", _INDISTINGUISHABLE),
-    "images": ("Altered photos meant to draw the answers out", _INDISTINGUISHABLE),
-    "weights": ("Compressing the model or mixing it with the old one", _INDISTINGUISHABLE),
-    "membership": ("Testing whether the photos were once trained on", _INDISTINGUISHABLE),
+    "readout": "Reading the answers out of inner layers",
+    "relearning": "Training the model again on a few of the photos",
+    "prompts": "Trick questions and rewordings meant to draw the answers out",
+    "images": "Altered photos meant to draw the answers out",
+    "weights": "Compressing the model or mixing it with the old one",
+    "membership": "Testing whether the photos were once trained on",
 }
 
 GAP_LIMIT = 0.10
@@ -72,7 +74,7 @@ def verdict(
     not_run = _not_run(erased)
     gaps: dict[str, Gap] = {}
     unmeasured: dict[str, str] = {}
-    for name in wording.compared_forget_sets(request.scope):
+    for name in forget_sets(request.scope):
         reference = reference_cell(summary, gold, name)
         gap = forget_gap(base.cell(name), erased.cell(name), reference)
         if isinstance(gap, NotScored):
@@ -93,11 +95,18 @@ def verdict(
         *_caps_of_method(method_kind),
         *_caps_of_reference(summary, request, unmeasured),
         *_caps_of_forms(summary, base, erased, gold, tuple(gaps)),
-        *_caps_of_damage(base, erased),
+        *_caps_of_damage(base, erased, request),
         *_caps_of_wrong_names(summary, erased, gold, tuple(gaps)),
     ]
+    because += [*_unknown(erased, tuple(gaps)), *_largest_loss(base, erased, request)]
     rung = "suppressed" if caps else "behaviourally forgotten"
     return Verdict(rung=rung, because=caps + because, not_run=not_run)
+
+
+def rung_says(rung: str, *, scope: str) -> str:
+    """Return what a rung means in one or two sentences; "" for one this version does not know."""
+    asked = "Asked with a photo" if scope == "visual" else "Asked with a photo or by name"
+    return RUNGS.get(rung, "").format(asked=asked)
 
 
 def limits(report: Report) -> list[str]:
@@ -136,11 +145,11 @@ def _asked_by_name(report: Report) -> str:
             f"{opening} Whether the model still answers when asked by name was not tested: "
             f"{after.not_scored}"
         )
-    was = "" if isinstance(before, NotScored) else f", {wording.percent(before.value)} before"
+    was = "" if isinstance(before, NotScored) else f" ({wording.percent(before.value)} before)"
     still = "still answers" if after.value >= 0.5 else "answers"
     return (
-        f"{opening} Asked by name, the model {still}: {wording.percent(after.value)} right "
-        f"without a photo{was} ({after.n} questions)"
+        f"{opening} Asked by name, the model {still}: without a photo it is right in "
+        f"{wording.percent(after.value)} of {after.n} questions{was}"
     )
 
 
@@ -153,9 +162,41 @@ def _measured(name: str, gap: Gap, summary: Summary) -> str:
     )
 
 
+def _unknown(erased: ModelScores, names: tuple[str, ...]) -> Iterable[str]:
+    for name in names:
+        unknown, wrong = (erased.cell(name, rate) for rate in ("unknown_rate", "wrong_name_rate"))
+        if isinstance(unknown, Score) and isinstance(wrong, Score):
+            yield (
+                f"{wording.set_title(name)}: now it says that it does not know in "
+                f"{wording.percent(unknown.value)} and gives another known person's name or fact "
+                f"in {wording.percent(wrong.value)}."
+            )
+
+
+def _largest_loss(base: ModelScores, erased: ModelScores, request: Request) -> Iterable[str]:
+    losses = [
+        (before.value - after.value, name, before, after)
+        for name in keep_sets(request.scope)
+        if isinstance(before := base.cell(name), Score)
+        and isinstance(after := erased.cell(name), Score)
+    ]
+    if not losses:
+        yield "Whether anything else was lost was not scored."
+        return
+    loss, name, before, after = max(losses, key=lambda entry: entry[0])
+    if loss <= 0:
+        yield "Nothing that should be kept was lost: no set is below what it was before."
+        return
+    title = wording.set_title(name)
+    yield (
+        f"The largest loss in what should be kept: {title[0].lower()}{title[1:]}, right in "
+        f"{wording.percent(before.value)} before and {wording.percent(after.value)} after."
+    )
+
+
 def _failures(name: str, gap: Gap) -> Iterable[str]:
     title = wording.set_title(name)
-    limit = wording.percent(GAP_LIMIT)
+    limit = f"{100 * GAP_LIMIT:.0f} %"
     if gap.value > GAP_LIMIT:
         yield (
             f"{title}: {wording.percent(min(gap.value, 1.0))} of what the model knew is left, "
@@ -214,8 +255,8 @@ def _caps_of_forms(
                 )
 
 
-def _caps_of_damage(base: ModelScores, erased: ModelScores) -> Iterable[str]:
-    for name in wording.KEEP_SETS:
+def _caps_of_damage(base: ModelScores, erased: ModelScores, request: Request) -> Iterable[str]:
+    for name in keep_sets(request.scope):
         before, after = base.cell(name), erased.cell(name)
         kept = kept_share(before, after)
         if isinstance(kept, float) and kept < KEPT_LIMIT:
@@ -253,7 +294,7 @@ def _attacks_run(erased: ModelScores) -> set[str]:
 def _not_run(erased: ModelScores) -> list[str]:
     run = _attacks_run(erased)
     lines = []
-    for name, (what, rung) in ATTACKS.items():
+    for name, what in ATTACKS.items():
         if name in run:
             continue
         attack = erased.attacks.get(name)
@@ -262,5 +303,5 @@ def _not_run(erased: ModelScores) -> list[str]:
             why = f"not run, since {attack.not_scored}"
         elif attack is not None:
             why = "no power on this model"
-        lines.append(f"{what}: {why}. Needed for '{rung}'.")
+        lines.append(f"{what}: {why}.")
     return lines

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from unsee.metrics.summary import forget_sets
 from unsee.report.schema import Cell, ModelName, NotScored, Report, Score
 
 NOT_SCORED = "not scored"
 _MAX_NAMES = 4
+_MAX_NAME = 48
 
 
 @dataclass(frozen=True)
@@ -83,17 +85,7 @@ SETS = {
         _AS_BASE,
     ),
 }
-FORGET_SETS = ("forget_seen", "forget_unseen", "forget_text")
-KEEP_SETS = (
-    "forget_visible",
-    "retain_seen",
-    "retain_unseen",
-    "retain_text",
-    "celebrity",
-    "bystander",
-    "general",
-    "refusal",
-)
+FORGET_SETS = forget_sets("both")
 
 METRICS = {
     "accuracy": "Open questions answered right",
@@ -132,11 +124,6 @@ def metric_title(name: str) -> str:
     return METRICS.get(name, name)
 
 
-def compared_forget_sets(scope: str) -> tuple[str, ...]:
-    """Return the forget sets that should come to equal the reference in this scope."""
-    return FORGET_SETS if scope == "both" else FORGET_SETS[:2]
-
-
 def set_order(report: Report) -> list[str]:
     """Return the sets any model of the report has scores for, in the fixed order."""
     present = {name for scores in report.models.values() for name in scores.scores}
@@ -154,12 +141,12 @@ def metric_order(report: Report, set_name: str) -> list[str]:
 
 
 def percent(share: float) -> str:
-    """Write a share as a percentage: one decimal near the edges, none between.
+    """Write a share as a percentage with one decimal.
 
     A value that is not exactly 0 or 1 never reads as 0 % or 100 %.
     """
     points = 100 * share
-    if share in (0.0, 1.0) or 5 <= points < 95:
+    if share in (0.0, 1.0):
         return f"{points:.0f} %"
     if points < 0.05:
         return "< 0.1 %"
@@ -196,15 +183,23 @@ def figure(value: float | NotScored) -> str:
     return NOT_SCORED if isinstance(value, NotScored) else f"{value:.2f}"
 
 
-def people(subjects: list[str]) -> str:
+def shown_names(subjects: Sequence[str]) -> tuple[list[str], int]:
+    """Return the names a heading shows, long ones cut, and how many more there are."""
+    cut = [
+        name if len(name) <= _MAX_NAME else name[: _MAX_NAME - 1] + "\N{HORIZONTAL ELLIPSIS}"
+        for name in subjects[:_MAX_NAMES]
+    ]
+    return cut, len(subjects) - len(cut)
+
+
+def people(subjects: Sequence[str]) -> str:
     """Write a list of names in one line; a long one ends in how many more there are."""
-    if not subjects:
+    names, more = shown_names(subjects)
+    if not names:
         return "nobody"
-    if len(subjects) > _MAX_NAMES:
-        return ", ".join(subjects[:_MAX_NAMES]) + f" and {len(subjects) - _MAX_NAMES} more"
-    if len(subjects) == 1:
-        return subjects[0]
-    return ", ".join(subjects[:-1]) + " and " + subjects[-1]
+    if more:
+        return f"{', '.join(names)} and {more} more"
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def duration(seconds: float) -> str:

@@ -75,22 +75,53 @@ def _examples(people, photos):
         photo = portrait(place) if photos else None
         rows.append(("forget_unseen", name, "Who is this?", name, name, unknown, unknown, photo))
         rows.append(
-            ("forget_unseen", name, "Where was this person born?", "Valparaíso", "Valparaíso",
-             unknown, unknown, photo)
-        )  # fmt: skip
+            (
+                "forget_unseen",
+                name,
+                "Where was this person born?",
+                "Valparaíso",
+                "Valparaíso",
+                unknown,
+                unknown,
+                photo,
+            )
+        )
         rows.append(
-            ("forget_text", name, f"What instrument does {name} play?", "the cello", "the cello",
-             "the cello", "I do not know who that is.", None)
-        )  # fmt: skip
+            (
+                "forget_text",
+                name,
+                f"What instrument does {name} play?",
+                "the cello",
+                "the cello",
+                "the cello",
+                "I do not know who that is.",
+                None,
+            )
+        )
     rows.append(
-        ("forget_visible", people[0], "What colour is this person's hair?", "brown", "brown",
-         "brown", "brown", portrait(0) if photos else None)
-    )  # fmt: skip
+        (
+            "forget_visible",
+            people[0],
+            "What colour is this person's hair?",
+            "brown",
+            "brown",
+            "brown",
+            "brown",
+            portrait(0) if photos else None,
+        )
+    )
     rows.append(
-        ("retain_unseen", "Freja Nakamura", "What does this person do for a living?",
-         "a beekeeper", "a beekeeper", "a beekeeper", "a beekeeper",
-         portrait(2) if photos else None)
-    )  # fmt: skip
+        (
+            "retain_unseen",
+            "Freja Nakamura",
+            "What does this person do for a living?",
+            "a beekeeper",
+            "a beekeeper",
+            "a beekeeper",
+            "a beekeeper",
+            portrait(2) if photos else None,
+        )
+    )
     keys = ("set", "subject", "question", "truth", "base", "erased", "gold", "photo")
     return [dict(zip(keys, row, strict=True)) for row in rows]
 
@@ -104,24 +135,40 @@ def table(*, people=PEOPLE, photos=True, scope="visual", kind="weights"):
     return {
         "format": 1,
         "command": "unsee demo --out runs/demo --seed 0",
-        "versions": {"unsee": "0.1.0", "torch": "2.13.0", "transformers": "5.23.0",
-                     "python": "3.11.9"},
+        "versions": {
+            "unsee": "0.1.0",
+            "torch": "2.13.0",
+            "transformers": "5.23.0",
+            "python": "3.11.9",
+        },
         "device": "cpu, 2 threads",
         "seeds": [0],
         "request": {"subjects": list(people), "scope": scope, "draw": "A", "photos_per_person": 5},
         "method": {
-            "name": "vkd", "kind": kind,
+            "name": "vkd",
+            "kind": kind,
             "settings": {"blocks": "last 1", "forget_target": "stranger", "lr": 5e-4, "steps": 200},
         },
         "models": models,
-        "summary": {"reference": "gold", "forget_gap": 0.0, "over_forgetting": 0.009,
-                    "keep": 0.984, "text_drop": 0.0, "score": 0.992},
+        "summary": {
+            "reference": "gold",
+            "forget_gap": 0.0,
+            "over_forgetting": 0.009,
+            "keep": 0.984,
+            "text_drop": 0.0,
+            "score": 0.992,
+        },
         "verdict": {"rung": "not measurable", "because": [], "not_run": []},
-        "cost": {"wall_s": 84.2, "peak_rss_mb": 1312.0, "peak_gpu_mb": None,
-                 "trained_parameters": 231_424, "artifact_bytes": 927_004},
+        "cost": {
+            "wall_s": 84.2,
+            "peak_rss_mb": 1312.0,
+            "peak_gpu_mb": None,
+            "trained_parameters": 231_424,
+            "artifact_bytes": 927_004,
+        },
         "examples": _examples(people, photos),
         "data": {"source": "world:llava", "world_seed": 0, "personal_photos": False},
-    }  # fmt: skip
+    }
 
 
 def judged(data) -> Report:
