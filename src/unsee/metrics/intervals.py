@@ -58,8 +58,8 @@ def mean_interval(
     by: Literal["subject", "record"] = "subject"
     if group.max() == 0:
         by, group = "record", np.arange(len(samples))
-    totals = np.bincount(group, weights=samples)
-    counts = np.bincount(group)
+    totals = np.bincount(group, weights=samples).astype(np.float64)
+    counts = np.bincount(group).astype(np.int64)
     means = np.concatenate(list(_resampled_means(totals, counts, seed, resamples)))
     low, high = np.percentile(means, _LEVEL)
     value = float(samples.mean())
