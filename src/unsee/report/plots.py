@@ -3,6 +3,7 @@
 import io
 import re
 from collections.abc import Iterable
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -16,7 +17,7 @@ from unsee.report.schema import ModelName, NotScored, Report, Score
 INK, MUTED, RULE = "#1c2126", "#59636e", "#d8dde2"
 COLOURS: dict[ModelName, str] = {"base": "#7b8692", "erased": "#1d5c96", "gold": "#b8860b"}
 _MARKERS: dict[ModelName, str] = {"base": "o", "erased": "o", "gold": "D"}
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "path",
     "svg.hashsalt": "unsee",
     "font.family": "DejaVu Sans",

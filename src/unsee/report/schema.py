@@ -1,7 +1,7 @@
 """The report as data: every key of `report.json`, its unit and its range."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -75,7 +75,7 @@ class Score(_Fixed):
     chance: Share | None = None
 
     @model_validator(mode="after")
-    def _interval_in_order(self) -> Self:
+    def _interval_in_order(self) -> "Score":
         if self.ci[0] > self.ci[1]:
             raise ValueError(f"ci: expected [low, high], got {list(self.ci)}")
         return self
