@@ -1,0 +1,313 @@
+"""The audit as one job: who is asked what, and the report that comes of it."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from unsee import report as reports
+from unsee.artifacts import apply_weights, load_manifest, versions
+from unsee.audit.examples import examples
+from unsee.audit.replies import Replies
+from unsee.audit.scoring import Scored, Scores, score, text_logits
+from unsee.cost import peak_memory
+from unsee.data.records import SETS, Record, Split
+from unsee.errors import ArtifactError, ConfigError, DataError
+from unsee.metrics.sets import score_sets
+from unsee.metrics.summary import Reference, summarise
+from unsee.models.layout import PARTS
+from unsee.models.load import VLM
+from unsee.models.restore import restored
+from unsee.report import Report, html, markdown
+from unsee.report.schema import Cost, MethodUsed, ModelName, ModelScores, Summary
+from unsee.report.schema import Request as ReportedRequest
+from unsee.requests import Request
+
+ANSWERS = "answers.jsonl"
+_GOLD_NOT_SCORED = {"bystander": "gold never knew the other draws' candidates either"}
+
+Progress = Callable[[str, int, int], None]
+
+
+class HasFolder(Protocol):
+    """A finished run; `unsee.forget.Run` is one."""
+
+    @property
+    def folder(self) -> Path:
+        """Where it is."""
+        ...
+
+
+def audit(
+    vlm: VLM,
+    request: Request | Split,
+    *,
+    artifact: HasFolder | Path | None = None,
+    erased: VLM | None = None,
+    gold: VLM | None = None,
+    out: Path | None = None,
+    cache: Path | None = None,
+    seed: int = 0,
+    command: str = "",
+    request_fields: Mapping[str, Any] | None = None,
+    embed_photos: bool = False,
+    batch_size: int = 64,
+    progress: Progress | None = None,
+) -> Report:
+    """Ask base, erased and gold the same questions, and say what is left and what is kept.
+
+    The base comes back as it was, bit for bit. Answers are written down as they come; a second
+    audit of the same models and questions asks nothing again.
+
+    Args:
+        vlm: The base as it was opened.
+        request: What was to be forgotten and kept, and what is asked.
+        artifact: The run whose weights make the erased model.
+        erased: The erased model itself, instead of an artifact. With neither, the base alone is
+            audited as it is.
+        gold: A model that never knew the subjects.
+        out: Folder for report.json, report.md and report.html; None writes nothing.
+        cache: Folder for what base and gold answer, shared by many audits; None keeps it in `out`.
+        seed: Of the intervals.
+        command: The command line that repeats the audit.
+        request_fields: More to say about the request in the report.
+        embed_photos: Put small copies of the photos of the examples into the report. They are
+            personal data.
+        batch_size: Questions a forward pass.
+        progress: Told stage, questions done and questions in all.
+
+    Raises:
+        ArtifactError: If the artifact is damaged or made for another base.
+        ConfigError: If both an artifact and an erased model are given.
+        DataError: If there is nothing to ask.
+    """
+    started = time.monotonic()
+    if artifact is not None and erased is not None:
+        raise ConfigError("audit: expected an artifact or an erased model, got both; give one")
+    asked = _as_request(request)
+    sets = {name: asked.split.audit[name] for name in SETS if asked.split.audit.get(name)}
+    if not sets:
+        raise DataError("audit: expected questions to ask, got none; check --subject")
+    run = None if artifact is None else Path(getattr(artifact, "folder", artifact))
+    manifest = load_manifest(run) if run is not None else None
+    _refuse_other_base(vlm, manifest, run)
+    for folder in filter(None, (out, cache)):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    inquiry = _Inquiry(asked, sets, out, cache, batch_size, progress, seed)
+
+    scored: dict[ModelName, Scored] = {"base": inquiry.score(vlm, "base")}
+    floor = inquiry.floor(vlm) if gold is None else {}
+    text = [*sets.get("forget_text", ()), *sets.get("retain_text", ())]
+    before, after = text_logits(vlm, text), None
+    with _changed(vlm, run, manifest, erased) as changed:
+        if changed is not None:
+            mark = "" if manifest is None else _digest(manifest)
+            scored["erased"] = inquiry.score(changed, "erased", mark)
+            after = text_logits(changed, text)
+    if gold is not None:
+        scored["gold"] = inquiry.score(gold, "gold")
+
+    result = _report(
+        vlm,
+        asked,
+        scored,
+        floor,
+        manifest=manifest,
+        request_fields=request_fields or {},
+        seed=seed,
+        command=command,
+        embed_photos=embed_photos,
+        data={
+            "audit_wall_s": time.monotonic() - started,
+            "base": {"source": vlm.source, "fingerprint": vlm.fingerprint},
+            "questions": {name: len(records) for name, records in sets.items()},
+            "text_logits_bit_identical": _identical(before, after, len(text)),
+            "changed_tensors": _changed_parts(vlm, manifest),
+        },
+    )
+    if out is not None:
+        reports.save(result, out)
+        markdown.write(result, out / "report.md")
+        html.write(result, out / "report.html")
+    return result
+
+
+@dataclass(frozen=True)
+class _Inquiry:
+    """What is asked of every model, and where replies are kept."""
+
+    asked: Request
+    sets: Mapping[str, Sequence[Record]]
+    out: Path | None
+    cache: Path | None
+    batch_size: int
+    progress: Progress | None
+    seed: int
+
+    def score(self, vlm: VLM, name: ModelName, mark: str = "") -> Scored:
+        """Answers and scores of one model; `mark` tells weights apart that share a base."""
+        reasons = dict(self.asked.not_scored) | (_GOLD_NOT_SCORED if name == "gold" else {})
+        return score(
+            self._replies(vlm, name, mark),
+            self.sets,
+            known=self.asked.known,
+            not_scored=reasons,
+            seed=self.seed,
+        )
+
+    def floor(self, vlm: VLM) -> Scores:
+        """How often the base gives the subjects' answers on photos of strangers."""
+        records = self.asked.floor
+        replies = self._replies(vlm, "base", "")
+        return score_sets(
+            records, {name: replies.answers(asked) for name, asked in records.items()}
+        )
+
+    def _replies(self, vlm: VLM, name: ModelName, mark: str) -> Replies:
+        folder = self.cache if self.cache is not None and name != "erased" else self.out
+        return Replies(
+            vlm,
+            name=name,
+            key="-".join(filter(None, (vlm.fingerprint, _dtype(vlm), mark))),
+            path=folder / ANSWERS if folder is not None else None,
+            batch_size=self.batch_size,
+            progress=self.progress,
+        )
+
+
+@contextmanager
+def _changed(
+    vlm: VLM, run: Path | None, manifest: Mapping[str, Any] | None, erased: VLM | None
+) -> Iterator[VLM | None]:
+    """The erased model while the block runs; None if there is none."""
+    if run is None or manifest is None:
+        yield erased
+        return
+    names = [name for name in manifest["tensors"] if name in vlm.model.state_dict()]
+    with restored(vlm.model, names):
+        apply_weights(vlm, run)
+        yield vlm
+
+
+def _report(
+    vlm: VLM,
+    asked: Request,
+    scored: Mapping[ModelName, Scored],
+    floor: Scores,
+    *,
+    manifest: Mapping[str, Any] | None,
+    request_fields: Mapping[str, Any],
+    seed: int,
+    command: str,
+    embed_photos: bool,
+    data: dict[str, Any],
+) -> Report:
+    reference: Reference = "gold" if "gold" in scored else "strangers" if floor else "none"
+    summary = summarise(
+        scored["base"].scores,
+        scored.get("erased", scored["base"]).scores,
+        scored["gold"].scores if "gold" in scored else floor,
+        reference=reference,
+        scope=asked.scope,
+    )
+    summary["left_out"] = {**summary["left_out"], **asked.not_measurable}
+    checked = Summary.model_validate(summary)
+    models = {
+        name: ModelScores.model_validate({"scores": found.scores}) for name, found in scored.items()
+    }
+    wanted = ReportedRequest.model_validate(
+        {"subjects": list(asked.subjects), "scope": asked.scope}
+        | dict(asked.description)
+        | dict(request_fields)
+    )
+    method = _method(manifest, changed="erased" in scored)
+    return Report(
+        command=command,
+        versions=versions(),
+        device=f"{vlm.device.type}, {_dtype(vlm)}",
+        seeds=list(manifest["seeds"]) if manifest is not None else [seed],
+        request=wanted,
+        method=method,
+        models=models,
+        summary=checked,
+        verdict=reports.verdict(checked, models, wanted, method.kind),
+        cost=_cost(manifest),
+        examples=examples(
+            asked.split.audit,
+            {name: found.answers for name, found in scored.items()},
+            photos=embed_photos,
+        ),
+        data=data,
+    )
+
+
+def _identical(
+    before: Sequence[str], after: Sequence[str] | None, prompts: int
+) -> dict[str, object]:
+    """Whether text-only logits are the base's, bit for bit."""
+    if after is None:
+        return {"not_scored": "no erased model was audited"}
+    if not prompts:
+        return {"not_scored": "no text-only questions were asked"}
+    return {"value": before == after, "n": prompts}
+
+
+def _as_request(request: Request | Split) -> Request:
+    if isinstance(request, Request):
+        return request
+    return Request(request.subjects, "visual", request, "none")
+
+
+def _refuse_other_base(vlm: VLM, manifest: Mapping[str, Any] | None, run: Path | None) -> None:
+    """Before anything is asked, which may take long, not after it."""
+    if manifest is not None and manifest["base_fingerprint"] != vlm.fingerprint:
+        raise ArtifactError(
+            f"{run}: made for base {manifest['base_fingerprint']} ({manifest['base_source']}), "
+            f"got {vlm.fingerprint} ({vlm.source}); load the model it was made for"
+        )
+
+
+def _digest(manifest: Mapping[str, Any]) -> str:
+    """Which weights an artifact holds."""
+    files = json.dumps(manifest["files"], sort_keys=True)
+    return hashlib.sha256(files.encode()).hexdigest()[:16]
+
+
+def _method(manifest: Mapping[str, Any] | None, *, changed: bool) -> MethodUsed:
+    if manifest is not None:
+        made = manifest["method"]
+        return MethodUsed(name=made["name"], kind=manifest["kind"], settings=made["settings"])
+    return MethodUsed(kind="weights" if changed else "none")
+
+
+def _cost(manifest: Mapping[str, Any] | None) -> Cost:
+    """Of forgetting, where a run wrote it down; memory is this process's."""
+    if manifest is None:
+        return Cost(**peak_memory())
+    spent = manifest["cost"]
+    return Cost(
+        wall_s=spent["wall_s"],
+        peak_rss_mb=spent["peak_rss_mb"],
+        peak_gpu_mb=spent["peak_gpu_mb"],
+        trained_parameters=spent["trained_parameters"],
+        artifact_bytes=sum(record["bytes"] for record in manifest["files"].values()),
+    )
+
+
+def _dtype(vlm: VLM) -> str:
+    return str(vlm.dtype).removeprefix("torch.")
+
+
+def _changed_parts(vlm: VLM, manifest: Mapping[str, Any] | None) -> dict[str, int]:
+    """Number of changed tensors in each part of the model."""
+    if manifest is None:
+        return {}
+    changed = set(manifest["tensors"])
+    counts = {
+        part: len(changed & set(vlm.layout.parameter_names(vlm.model, [part]))) for part in PARTS
+    }
+    return {**counts, "elsewhere": len(changed) - sum(counts.values())}

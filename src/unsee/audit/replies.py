@@ -1,0 +1,150 @@
+"""A model's replies, written down as they come, so that a killed audit goes on where it was."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unsee.answering import answer_logprobs, generate_answers
+from unsee.data.collate import question_text
+from unsee.data.records import Record
+from unsee.errors import ArtifactError
+from unsee.models.load import VLM
+
+Progress = Callable[[str, int, int], None]
+
+
+class Replies:
+    """Greedy answers and log-probabilities of one model; the same is never asked twice.
+
+    Args:
+        vlm: Model to ask.
+        name: What it is called in progress: base, erased or gold.
+        key: Which weights these are; replies are reused under the same key only.
+        path: JSON lines to continue, shared by any number of models; None for memory alone.
+        batch_size: Questions a forward pass, and between two writes.
+        progress: Told stage, questions done and questions in all.
+    """
+
+    def __init__(
+        self,
+        vlm: VLM,
+        *,
+        name: str,
+        key: str,
+        path: Path | None,
+        batch_size: int,
+        progress: Progress | None,
+    ) -> None:
+        self._vlm = vlm
+        self._name = name
+        self._key = key
+        self._path = path
+        self._batch_size = batch_size
+        self._progress = progress
+        self._answers: dict[str, str] = {}
+        self._logprobs: dict[str, tuple[float, int]] = {}
+        for row in _read(path) if path is not None else ():
+            if row["model"] == key:
+                self._keep(row)
+
+    def answers(self, records: Sequence[Record]) -> list[str]:
+        """Answers in the order of the records."""
+        digests = [question_digest(record) for record in records]
+        for batch in self._pending(records, digests, self._answers, "answers"):
+            texts = generate_answers(self._vlm, list(batch.values()), batch_size=self._batch_size)
+            self._add(
+                {"model": self._key, "question": digest, "answer": text}
+                for digest, text in zip(batch, texts, strict=True)
+            )
+        return [self._answers[digest] for digest in digests]
+
+    def logprobs(self, records: Sequence[Record]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Log-probability of each record's answer in nats, and its tokens; both (record,)."""
+        digests = [answer_digest(record) for record in records]
+        for batch in self._pending(records, digests, self._logprobs, "probabilities"):
+            sums, counts = answer_logprobs(
+                self._vlm, list(batch.values()), batch_size=self._batch_size
+            )
+            self._add(
+                {"model": self._key, "scored": digest, "logprob": float(s), "tokens": int(n)}
+                for digest, s, n in zip(batch, sums, counts, strict=True)
+            )
+        found = [self._logprobs[digest] for digest in digests]
+        return np.array([s for s, _ in found]), np.array([n for _, n in found], dtype=np.int64)
+
+    def _pending(
+        self,
+        records: Sequence[Record],
+        digests: Sequence[str],
+        known: Mapping[str, Any],
+        stage: str,
+    ) -> Iterable[dict[str, Record]]:
+        """Batches of what is not known yet, alike in length; each counts as done afterwards."""
+        all_ = dict(zip(digests, records, strict=True))
+        missing = [digest for digest in all_ if digest not in known]
+        missing.sort(key=lambda d: (all_[d].image is None, -len(question_text(all_[d]))))
+        for start in range(0, len(missing), self._batch_size):
+            yield {d: all_[d] for d in missing[start : start + self._batch_size]}
+            if self._progress is not None:
+                done = len(all_) - max(0, len(missing) - start - self._batch_size)
+                self._progress(f"{self._name}: {stage}", done, len(all_))
+
+    def _keep(self, row: Mapping[str, Any]) -> None:
+        if "question" in row:
+            self._answers[row["question"]] = row["answer"]
+        else:
+            self._logprobs[row["scored"]] = (row["logprob"], row["tokens"])
+
+    def _add(self, rows: Iterable[dict[str, Any]]) -> None:
+        rows = list(rows)
+        for row in rows:
+            self._keep(row)
+        if self._path is not None:
+            _append(self._path, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def question_digest(record: Record) -> str:
+    """Which photo and question this is: 16 hexadecimal digits."""
+    photo = record.image.key if record.image is not None else None
+    return _digest(photo, record.question, record.form, record.options)
+
+
+def answer_digest(record: Record) -> str:
+    """Which photo, question and answer this is: 16 hexadecimal digits."""
+    return _digest(question_digest(record), record.answer)
+
+
+def _digest(*fields: object) -> str:
+    return hashlib.sha256(json.dumps(fields).encode()).hexdigest()[:16]
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    """Rows so far; a line that a kill cut short is cut off."""
+    if not path.exists():
+        return []
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if len(whole) < len(content):
+        os.truncate(path, len(whole))
+    try:
+        rows = [json.loads(line) for line in whole.splitlines()]
+        if not all("model" in row and ("question" in row or "scored" in row) for row in rows):
+            raise ValueError("a row is of another kind")
+    except ValueError as error:
+        raise ArtifactError(f"{path}: damaged ({error}); remove it and audit again") from error
+    return rows
+
+
+def _append(path: Path, text: str) -> None:
+    """One write a batch, so that audits which share a file do not cut into each other's lines."""
+    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        os.write(handle, text.encode())
+    finally:
+        os.close(handle)

@@ -1,0 +1,112 @@
+"""What one model is worth on the sets of an audit."""
+
+import hashlib
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from unsee.audit.replies import Replies, answer_digest
+from unsee.data.collate import encode
+from unsee.data.records import Record
+from unsee.metrics.sets import AnswerLogprobs, score_sets
+from unsee.models.load import VLM
+
+# Wrong answers stand beside the true one on these sets alone; each costs a pass of its own.
+RATIO_SETS = ("forget_seen", "forget_unseen", "forget_text")
+WRONG_ANSWERS = 3
+_TEXT_BATCH = 16
+
+Scores = dict[str, dict[str, dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A model's answers and what they are worth.
+
+    Attributes:
+        answers: Answers by set, aligned with its records.
+        scores: Cells of `report.json` by set and metric.
+    """
+
+    answers: Mapping[str, Sequence[str]]
+    scores: Scores
+
+
+def score(
+    replies: Replies,
+    sets: Mapping[str, Sequence[Record]],
+    *,
+    known: Mapping[str, Set[str]],
+    not_scored: Mapping[str, str],
+    seed: int,
+) -> Scored:
+    """Ask a model everything and score it.
+
+    Args:
+        replies: Of the model.
+        sets: Records by set.
+        known: Answers about known people by topic, for wrong names.
+        not_scored: Sets left out -> why.
+        seed: Of the intervals.
+    """
+    asked = {name: records for name, records in sets.items() if name not in not_scored}
+    everything = [record for records in asked.values() for record in records]
+    replies.answers(everything)
+    wrong = {
+        name: _wrong_answers(asked[name]) if name in RATIO_SETS else [[] for _ in records]
+        for name, records in asked.items()
+    }
+    rivals = [record for rows in wrong.values() for row in rows for record in row]
+    replies.logprobs([*everything, *rivals])
+    answers = {name: replies.answers(records) for name, records in asked.items()}
+    scores = score_sets(
+        asked,
+        answers,
+        logprobs_by_set={
+            name: _logprobs(replies, records, wrong[name]) for name, records in asked.items()
+        },
+        known=known,
+        seed=seed,
+    )
+    scores |= {name: {"accuracy": {"not_scored": why}} for name, why in not_scored.items()}
+    return Scored(answers, scores)
+
+
+def text_logits(vlm: VLM, records: Sequence[Record]) -> list[str]:
+    """Digests of the logits on text-only prompts, a digest a batch; equal bits, equal digests."""
+    digests = []
+    for start in range(0, len(records), _TEXT_BATCH):
+        batch = encode(vlm, records[start : start + _TEXT_BATCH], answers=False, side="left")
+        with torch.inference_mode():
+            logits = vlm.model(**batch.to(vlm.device).inputs(), use_cache=False).logits
+        values = logits.cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        digests.append(hashlib.sha256(values).hexdigest())
+    return digests
+
+
+def _wrong_answers(records: Sequence[Record]) -> list[list[Record]]:
+    """For each open question, the same question with answers about other subjects."""
+    pool: dict[tuple[str, str], set[str]] = {}
+    for record in records:
+        if record.form == "open" and record.topic:
+            pool.setdefault((record.form, record.topic), set()).add(record.answer)
+    rows = []
+    for record in records:
+        others = sorted(pool.get((record.form, record.topic), set()) - {record.answer})
+        rivals = [replace(record, answer=answer) for answer in others]
+        rivals.sort(key=answer_digest)
+        rows.append(rivals[:WRONG_ANSWERS])
+    return rows
+
+
+def _logprobs(
+    replies: Replies, records: Sequence[Record], wrong: Sequence[Sequence[Record]]
+) -> AnswerLogprobs:
+    sums, tokens = replies.logprobs(records)
+    means = []
+    for row in wrong:
+        rival_sums, rival_tokens = replies.logprobs(row)
+        means.append([float(mean) for mean in rival_sums / rival_tokens])
+    return AnswerLogprobs(sums=sums, tokens=tokens, wrong=means)

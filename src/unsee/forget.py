@@ -1,0 +1,253 @@
+"""Forget: from a model and a request to a run folder that holds what changed."""
+
+import fcntl
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unsee.artifacts import (
+    atomic_write_json,
+    load_manifest,
+    refuse_existing_run,
+    save_weights,
+    take_canary,
+)
+from unsee.cost import peak_memory
+from unsee.data.records import Record, Split
+from unsee.errors import ArtifactError
+from unsee.methods import METHODS
+from unsee.models.load import VLM
+from unsee.models.restore import restored
+from unsee.requests import Request
+from unsee.settings import Settings
+from unsee.train import CHECKPOINT, train
+
+JOB = "job.json"
+MANIFEST = "manifest.json"
+# What we write into a run folder; `overwrite` removes these and nothing else.
+FILES = (
+    MANIFEST,
+    "weights.safetensors",
+    "canary.safetensors",
+    CHECKPOINT,
+    JOB,
+    "answers.jsonl",
+    "report.json",
+    "report.md",
+    "report.html",
+)
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        folder: Where it is.
+        manifest: Its manifest.
+        resumed: Whether it, or a part of it, was there before.
+    """
+
+    folder: Path
+    manifest: Mapping[str, Any]
+    resumed: bool = False
+
+
+def forget(
+    vlm: VLM,
+    request: Request | Split,
+    *,
+    method: Settings,
+    seed: int = 0,
+    out: Path,
+    command: str = "",
+    progress: Progress | None = None,
+    overwrite: bool = False,
+) -> Run:
+    """Train a model to forget, and write what changed to a run folder.
+
+    The model comes back as it was, bit for bit, also after an error. A run that was killed goes on
+    from its last checkpoint when the same is asked for again; one that is finished is returned.
+
+    Args:
+        vlm: The base as it was opened.
+        request: What to forget and what to keep.
+        method: Settings of a registered method.
+        seed: Seeds every draw.
+        out: The run folder; made with mode 0700.
+        command: The command line that repeats the run.
+        progress: Told the stage, steps done and steps in all.
+        overwrite: Remove what an earlier run left in the folder.
+
+    Raises:
+        ArtifactError: If the folder belongs to another run, or another process works in it.
+        DataError: If there is nothing to forget.
+    """
+    split = request if isinstance(request, Split) else request.split
+    out = Path(out)
+    job = {
+        "method": {"name": method_name(method), "settings": method.model_dump(mode="json")},
+        "seed": seed,
+        "base_fingerprint": vlm.fingerprint,
+        "split": split_digest(split),
+    }
+    with _locked(out):
+        if overwrite:
+            _clear(out)
+        if (out / MANIFEST).exists():
+            return _finished(out, job)
+        started = time.monotonic()
+        canary = take_canary(vlm)
+        with _begun(out, job) as resumed, restored(vlm.model):
+            result = train(vlm, split, method, seed=seed, folder=out, progress=progress)
+            manifest = save_weights(
+                out,
+                vlm,
+                result.changed,
+                {
+                    "method": {**job["method"], "kind": "weights"},
+                    "settings": job["method"]["settings"],
+                    "seeds": [seed],
+                    "split": job["split"],
+                    "request": _description(request),
+                    "command": command,
+                    "cost": {
+                        "wall_s": time.monotonic() - started,
+                        "trained_parameters": result.trained_parameters,
+                        "steps": result.steps,
+                        **peak_memory(),
+                    },
+                },
+                canary,
+            )
+        (out / CHECKPOINT).unlink(missing_ok=True)
+    return Run(out, manifest, resumed=resumed)
+
+
+def method_name(method: Settings) -> str:
+    """The registered name of a method.
+
+    Raises:
+        ArtifactError: If it is not registered, so that nobody could repeat the run.
+    """
+    for name, cls in METHODS.items():
+        if cls is type(method):
+            return name
+    raise ArtifactError(
+        f"{type(method).__name__}: expected a registered method ({', '.join(METHODS.names())}); "
+        "register it with METHODS.register, so that the run can be repeated"
+    )
+
+
+def split_digest(split: Split) -> str:
+    """Which photos and questions a method is given: 16 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for name in ("forget", "visible", "retain", "general"):
+        digest.update(f"{name}\n".encode())
+        for record in getattr(split, name):
+            digest.update(_row(record))
+    return digest.hexdigest()[:16]
+
+
+def _row(record: Record) -> bytes:
+    key = record.image.key if record.image is not None else None
+    fields = [record.subject, key, record.question, record.answer, record.form, record.options]
+    return json.dumps(fields).encode() + b"\n"
+
+
+def _description(request: Request | Split) -> dict[str, Any]:
+    if isinstance(request, Split):
+        return {"subjects": list(request.subjects), "scope": "visual"}
+    return dict(request.description)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """The folder, made if need be, for this process alone; a killed process leaves no lock."""
+    if folder.exists() and not folder.is_dir():
+        refuse_existing_run(folder)
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ArtifactError(
+                f"{folder}: another process works in it; wait for it, or give another --out"
+            ) from error
+        yield
+    finally:
+        os.close(handle)
+        for path in made:
+            _remove_if_empty(path)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """A run that was refused leaves no empty folder behind."""
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def _clear(folder: Path) -> None:
+    for name in FILES:
+        (folder / name).unlink(missing_ok=True)
+
+
+def _finished(folder: Path, job: Mapping[str, Any]) -> Run:
+    manifest = load_manifest(folder)
+    made = {
+        "method": {key: manifest["method"][key] for key in ("name", "settings")},
+        "seed": manifest["seeds"][0],
+        "base_fingerprint": manifest["base_fingerprint"],
+        "split": manifest["split"],
+    }
+    if made != job:
+        raise ArtifactError(
+            f"{folder}: holds a finished run with {_difference(made, job)}; give another --out, "
+            "or --overwrite"
+        )
+    return Run(folder, manifest, resumed=True)
+
+
+@contextmanager
+def _begun(folder: Path, job: Mapping[str, Any]) -> Iterator[bool]:
+    """Notes what is under way while there is something to resume; True if it was already."""
+    path = folder / JOB
+    resumed = path.exists()
+    if resumed:
+        try:
+            begun = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ArtifactError(f"{path}: damaged; give another --out, or --overwrite") from error
+        if begun != job:
+            raise ArtifactError(
+                f"{folder}: holds an unfinished run with {_difference(begun, job)}; give another "
+                "--out, or --overwrite"
+            )
+    else:
+        atomic_write_json(path, job)
+    try:
+        yield resumed
+    finally:
+        if (folder / MANIFEST).exists() or not (folder / CHECKPOINT).exists():
+            path.unlink(missing_ok=True)
+
+
+def _difference(made: Mapping[str, Any], job: Mapping[str, Any]) -> str:
+    words = {
+        "method": "another method or settings",
+        "seed": "another seed",
+        "base_fingerprint": "another base model",
+        "split": "other photos or questions",
+    }
+    return " and ".join(words[key] for key in job if made.get(key) != job[key])

@@ -1,0 +1,100 @@
+"""A whole run as one table: model, people, method, seeds and folder."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from unsee.errors import ConfigError
+from unsee.methods import METHODS
+from unsee.requests import Scope
+from unsee.settings import Settings, overrides, read_toml, resolve
+
+DEFAULT_METHOD = "vkd"
+
+
+class Recipe(Settings):
+    """What one run of `unsee forget` does.
+
+    Attributes:
+        model: Folder, hub name, or `world:llava`.
+        subject: People folder of those to forget, or `world:A`, `world:B`, `world:C`, `world:dev`
+            or `world:ABC`.
+        retain: People folder, or loose photos, of those to keep; not for a world.
+        general: Photos of strangers to keep; not for a world.
+        strangers: Photos of other strangers to compare with.
+        scope: "visual" leaves answers to text-only questions alone; "both" does not.
+        photos: Photos a person given to the method; for a world only.
+        holdout: Share of each person's photos that is only audited; for folders only.
+        part: Half of a world's held-out items that is audited; "dev" serves choices.
+        seeds: A run each.
+        out: Run folder; with several seeds, `seed-0` and so on in it.
+        method: `name`, and settings of that method.
+    """
+
+    model: str
+    subject: str
+    retain: str | None = None
+    general: str | None = None
+    strangers: str | None = None
+    scope: Scope = "visual"
+    photos: int = Field(5, ge=1, le=60)
+    holdout: float = Field(0.25, ge=0, le=0.5)
+    part: Literal["report", "dev"] = "report"
+    seeds: tuple[int, ...] = Field((0,), min_length=1)
+    out: str = "runs/forget"
+    method: dict[str, Any] = Field(default_factory=lambda: {"name": DEFAULT_METHOD})
+
+    def folder(self, seed: int) -> Path:
+        """Where the run with this seed goes."""
+        out = Path(self.out)
+        return out if len(self.seeds) == 1 else out / f"seed-{seed}"
+
+
+def read_recipe(
+    path: Path | None,
+    given: Mapping[str, Any],
+    assignments: Sequence[str] = (),
+) -> tuple[Recipe, Settings]:
+    """The recipe of a run and the settings of its method, with all faults of either at once.
+
+    Args:
+        path: A TOML file; None for none.
+        given: Values from the command line, which win over the file; None where not given.
+        assignments: `name=value` of `--set`, which win over both.
+
+    Returns:
+        The recipe, whose method table holds every setting, and the method.
+
+    Raises:
+        ConfigError: If a name is unknown, a value does not fit, or the method is unknown.
+    """
+    table = read_toml(path) if path is not None else {}
+    table = _merged(table, {name: value for name, value in given.items() if value is not None})
+    table = _merged(table, overrides(assignments))
+    where = str(path) if path is not None else ""
+    recipe = resolve(Recipe, table, where=where)
+    settings = dict(recipe.method)
+    name = settings.pop("name", DEFAULT_METHOD)
+    if not isinstance(name, str):
+        raise ConfigError(f"{_prefix(where)}method.name: expected text, got {name!r}")
+    method = resolve(METHODS.get(name), settings, where=f"{_prefix(where)}method {name}")
+    resolved = {"name": name, **method.model_dump(mode="json")}
+    return recipe.model_copy(update={"method": resolved}), method
+
+
+def _prefix(where: str) -> str:
+    return f"{where}: " if where else ""
+
+
+def _merged(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
+    """Tables merged key by key; `high` wins."""
+    merged = copy.deepcopy(dict(low))
+    for name, value in high.items():
+        if isinstance(value, Mapping) and isinstance(merged.get(name), Mapping):
+            merged[name] = _merged(merged[name], value)
+        else:
+            merged[name] = value
+    return merged
