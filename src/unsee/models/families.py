@@ -14,6 +14,9 @@ FAMILIES: dict[str, Layout] = {
         language_model="model.language_model",
         language_layers="model.language_model.layers",
         head="lm_head",
+        vision_mlp_in="mlp.fc1",
+        vision_mlp_out="mlp.fc2",
+        feature_layer="vision_feature_layer",
     ),
 }
 

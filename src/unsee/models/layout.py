@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
@@ -24,7 +25,11 @@ class Layout:
         language_model: Embeddings, layers and last norm; not the head.
         language_layers: The language model's transformer layers, a list of modules.
         head: Turns hidden states into logits.
+        vision_mlp_in: Path below a vision block of the linear layer whose outputs are its neurons.
+        vision_mlp_out: Path below a vision block of the linear layer that reads the neurons.
         image_token_id: Field of the model's configuration with the id of the image token.
+        feature_layer: Field of the configuration with the hidden state of the tower that the
+            projector reads, counted as Hugging Face does; None where it reads the last.
     """
 
     family: str
@@ -34,7 +39,10 @@ class Layout:
     language_model: str
     language_layers: str
     head: str
+    vision_mlp_in: str
+    vision_mlp_out: str
     image_token_id: str = "image_token_id"
+    feature_layer: str | None = None
 
     def check(self, model: nn.Module) -> None:
         """Refuse a model that lacks one of the parts.
@@ -61,6 +69,20 @@ class Layout:
     def vision_block_paths(self, model: nn.Module) -> list[str]:
         """Paths of the vision tower's blocks, first to last."""
         return _children(model, self.vision_blocks)
+
+    def used_vision_blocks(self, model: Any) -> int:
+        """How many vision blocks, from the first, reach the projector.
+
+        LLaVA-1.5 reads the last hidden state but one: its last block gets no gradient, and training
+        "the last block" would train nothing.
+        """
+        blocks = len(self.vision_block_paths(model))
+        if self.feature_layer is None:
+            return blocks
+        chosen = getattr(model.config, self.feature_layer)
+        numbers = chosen if isinstance(chosen, list) else [chosen]
+        # Hidden state 0 is the embedding, so there is one more than there are blocks.
+        return max(number if number >= 0 else blocks + 1 + number for number in numbers)
 
     def language_layer_paths(self, model: nn.Module) -> list[str]:
         """Paths of the language model's layers, first to last."""

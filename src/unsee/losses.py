@@ -1,0 +1,142 @@
+"""Losses and log-probabilities: pure functions of tensors."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+IGNORED_LABEL = -100
+
+
+def answer_token_logprobs(
+    logits: Float[Tensor, "batch seq vocab"], labels: Int[Tensor, "batch seq"]
+) -> tuple[Float[Tensor, "batch tokens"], Bool[Tensor, "batch tokens"]]:
+    """Log-probability of each answer token given what stands before it.
+
+    Args:
+        logits: Scores of the next token at each position.
+        labels: Answer tokens at their own positions, -100 elsewhere.
+
+    Returns:
+        Log-probabilities in nats, 0 where nothing is scored, and what is scored; both have
+        seq - 1 columns, column t being the token at position t + 1.
+    """
+    targets = labels[:, 1:]
+    scored = targets != IGNORED_LABEL
+    picked = logits[:, :-1][scored].float().log_softmax(-1)
+    logprob = torch.zeros(scored.shape, dtype=torch.float32, device=logits.device)
+    # Out of place: autograd has to see the scatter.
+    logprob = logprob.masked_scatter(scored, picked.gather(-1, targets[scored][:, None])[:, 0])
+    return logprob, scored
+
+
+def cross_entropy(
+    logits: Float[Tensor, "batch seq vocab"], labels: Int[Tensor, "batch seq"]
+) -> Float[Tensor, ""]:
+    """Mean negative log-probability over the answer tokens of a batch, in nats."""
+    logprob, scored = answer_token_logprobs(logits, labels)
+    return -logprob.sum() / scored.sum().clamp(min=1)
+
+
+def sequence_logprob(
+    logits: Float[Tensor, "batch seq vocab"], labels: Int[Tensor, "batch seq"]
+) -> Float[Tensor, " batch"]:
+    """Log-probability of each answer, summed over its tokens, in nats."""
+    return answer_token_logprobs(logits, labels)[0].sum(1)
+
+
+def gradient_ascent(
+    logits: Float[Tensor, "batch seq vocab"], labels: Int[Tensor, "batch seq"]
+) -> Float[Tensor, ""]:
+    """The negated cross-entropy; falls without bound as answers are forgotten.
+
+    Jang et al. 2023, https://arxiv.org/abs/2210.01504.
+    """
+    return -cross_entropy(logits, labels)
+
+
+def unlikelihood(
+    logits: Float[Tensor, "batch seq vocab"], labels: Int[Tensor, "batch seq"]
+) -> Float[Tensor, ""]:
+    """Mean of -log(1 - p) over answer tokens: ascent that stops pushing once p is small.
+
+    Welleck et al. 2020, https://arxiv.org/abs/1908.04319, equation 4 on whole answers.
+
+    Returns:
+        At least 0; 0 when no answer token has any probability left.
+    """
+    logprob, scored = answer_token_logprobs(logits, labels)
+    # p = 1 would give infinity; the bound keeps gradients finite.
+    rest = torch.log1p(-logprob.exp().clamp(max=1 - 1e-6))
+    return -(rest * scored).sum() / scored.sum().clamp(min=1)
+
+
+def npo(
+    logprob: Float[Tensor, " batch"], reference_logprob: Float[Tensor, " batch"], *, beta: float
+) -> Float[Tensor, ""]:
+    """Negative preference optimisation on the forget set.
+
+    Zhang et al. 2024, https://arxiv.org/abs/2404.05868, equation 3.
+
+    Args:
+        logprob: Log-probability of each answer under the model in training (nats).
+        reference_logprob: The same under the frozen starting model.
+        beta: Inverse temperature, > 0; towards 0 the gradient becomes that of gradient ascent.
+
+    Returns:
+        2 ln 2 / beta at the reference, 0 in the limit of forgotten answers.
+
+    Raises:
+        ValueError: If `beta` is not positive.
+    """
+    if beta <= 0:
+        raise ValueError(f"beta must be positive, got {beta}")
+    return -2 / beta * F.logsigmoid(-beta * (logprob - reference_logprob)).mean()
+
+
+def cosine_distance(
+    features: Float[Tensor, "image patch width"], target: Float[Tensor, "image patch width"]
+) -> Float[Tensor, " image"]:
+    """1 - cosine similarity, averaged over patches; 0 to 2, blind to scale."""
+    return (1 - F.cosine_similarity(features.float(), target.float(), dim=-1)).mean(-1)
+
+
+def mean_squared_distance(
+    features: Float[Tensor, "image patch width"], target: Float[Tensor, "image patch width"]
+) -> Float[Tensor, " image"]:
+    """Mean squared difference relative to the target's mean square; 0 when equal."""
+    target = target.float()
+    difference = (features.float() - target).square().mean((1, 2))
+    return difference / target.square().mean((1, 2)).clamp(min=1e-12)
+
+
+def cka_distance(
+    features: Float[Tensor, "image patch width"], target: Float[Tensor, "image patch width"]
+) -> Float[Tensor, " image"]:
+    """1 - linear centred kernel alignment between the patches of two feature maps; 0 to 1.
+
+    Kornblith et al. 2019, https://arxiv.org/abs/1905.00414, equation 5 with linear kernels. Blind
+    to rotations and scale of the feature space: only relations between patches count.
+    """
+    a = features.float() - features.float().mean(1, keepdim=True)
+    b = target.float() - target.float().mean(1, keepdim=True)
+    gram_a, gram_b = a @ a.mT, b @ b.mT
+    cross = (gram_a * gram_b).sum((1, 2))
+    norm = gram_a.square().sum((1, 2)).sqrt() * gram_b.square().sum((1, 2)).sqrt()
+    return 1 - cross / norm.clamp(min=1e-12)
+
+
+DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "cosine": cosine_distance,
+    "mse": mean_squared_distance,
+    "cka": cka_distance,
+}
+
+
+def hinge_away(
+    distance: Float[Tensor, " image"], margin: float
+) -> Float[Tensor, ""]:
+    """Pushes features away from the teacher's until `margin` is reached; 0 from there on."""
+    return F.relu(margin - distance).mean()

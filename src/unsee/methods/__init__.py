@@ -1,0 +1,8 @@
+"""Unlearning by training or surgery, one paper a file."""
+
+from unsee.registry import Registry
+
+METHODS: Registry = Registry("method", "unsee.methods")
+
+from unsee.methods import grad_diff as grad_diff  # noqa: E402
+from unsee.methods import vkd as vkd  # noqa: E402
