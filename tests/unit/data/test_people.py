@@ -11,6 +11,10 @@ def face(colour=(10, 20, 30)):
     return Image.new("RGB", (20, 24), colour)
 
 
+def names(person):
+    return [photo.name.rpartition("/")[2] for photo in person.photos]
+
+
 def add(folder, *photos, profile=None, questions=None):
     folder.mkdir(parents=True)
     for name in photos:
@@ -31,7 +35,7 @@ def test_reads_people_in_order_with_names_from_profile_or_folder(tmp_path):
     assert jane.records == ()
     assert (tom.name, tom.slug) == ("Tom O Hara", "tom-o_hara")
     assert tom.profile == {"name": "Tom O Hara"}
-    assert [photo.path.name for photo in tom.photos] == ["a.png", "b.JPG"]
+    assert names(tom) == ["a.png", "b.JPG"]
 
 
 def test_questions_are_asked_on_every_photo_or_as_text(tmp_path):
@@ -42,7 +46,9 @@ def test_questions_are_asked_on_every_photo_or_as_text(tmp_path):
     ]
     add(tmp_path / "jane", "a.png", "b.png", questions="\n\n".join(map(json.dumps, rows)))
     (jane,) = read_people(tmp_path)
-    asked = [(r.question, r.image and r.image.path.name, r.form) for r in jane.records]
+    asked = [
+        (r.question, r.image and r.image.name.rpartition("/")[2], r.form) for r in jane.records
+    ]
     assert asked == [
         ("Who?", "a.png", "open"),
         ("Who?", "b.png", "open"),
@@ -69,7 +75,7 @@ def test_written_person_reads_back(tmp_path):
     )  # fmt: skip
     (person,) = read_people(tmp_path / "people")
     assert person.profile == profile
-    assert [photo.path.name for photo in person.photos] == ["photo_00.png", "photo_01.png"]
+    assert names(person) == ["photo_00.png", "photo_01.png"]
     assert person.photos[1].open().getpixel((0, 0)) == (9, 9, 9)
     assert (person.records[0].question, person.records[0].topic) == ("Which pet?", "pet")
 

@@ -3,6 +3,8 @@ import pytest
 from unsee.data.records import SETS, Record
 from unsee.metrics.sets import score_sets
 from unsee.metrics.summary import (
+    Reference,
+    Scope,
     forget_gap,
     forget_sets,
     harmonic_mean,
@@ -33,7 +35,9 @@ GOLD = table(forget_seen=0.0, forget_unseen=0.0, forget_text=0.0)
 PERFECT = table(rest=1.0, forget_seen=0.0, forget_unseen=0.0)
 
 
-def summary(erased, *, base=BASE, gold=GOLD, reference="gold", scope="visual"):
+def summary(
+    erased, *, base=BASE, gold=GOLD, reference: Reference = "gold", scope: Scope = "visual"
+):
     return summarise(base, erased, gold, reference=reference, scope=scope)
 
 
