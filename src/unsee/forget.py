@@ -60,6 +60,9 @@ class Run:
     manifest: Mapping[str, Any]
     resumed: bool = False
 
+    def __fspath__(self) -> str:
+        return str(self.folder)
+
 
 def forget(
     vlm: VLM,

@@ -2,12 +2,13 @@
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from unsee import report as reports
 from unsee.artifacts import apply_weights, load_manifest, versions
@@ -33,20 +34,11 @@ _GOLD_NOT_SCORED = {"bystander": "gold never knew the other draws' candidates ei
 Progress = Callable[[str, int, int], None]
 
 
-class HasFolder(Protocol):
-    """A finished run; `unsee.forget.Run` is one."""
-
-    @property
-    def folder(self) -> Path:
-        """Where it is."""
-        ...
-
-
 def audit(
     vlm: VLM,
     request: Request | Split,
     *,
-    artifact: HasFolder | Path | None = None,
+    artifact: os.PathLike[str] | None = None,
     erased: VLM | None = None,
     gold: VLM | None = None,
     out: Path | None = None,
@@ -66,7 +58,7 @@ def audit(
     Args:
         vlm: The base as it was opened.
         request: What was to be forgotten and kept, and what is asked.
-        artifact: The run whose weights make the erased model.
+        artifact: The run, or its folder, whose weights make the erased model.
         erased: The erased model itself, instead of an artifact. With neither, the base alone is
             audited as it is.
         gold: A model that never knew the subjects.
@@ -92,7 +84,7 @@ def audit(
     sets = {name: asked.split.audit[name] for name in SETS if asked.split.audit.get(name)}
     if not sets:
         raise DataError("audit: expected questions to ask, got none; check --subject")
-    run = None if artifact is None else Path(getattr(artifact, "folder", artifact))
+    run = None if artifact is None else Path(artifact)
     manifest = load_manifest(run) if run is not None else None
     _refuse_other_base(vlm, manifest, run)
     for folder in filter(None, (out, cache)):
@@ -216,7 +208,7 @@ def _report(
     )
     summary["left_out"] = {**summary["left_out"], **asked.not_measurable}
     checked = Summary.model_validate(summary)
-    models = {
+    models: dict[ModelName, ModelScores] = {
         name: ModelScores.model_validate({"scores": found.scores}) for name, found in scored.items()
     }
     wanted = ReportedRequest.model_validate(
@@ -287,7 +279,8 @@ def _method(manifest: Mapping[str, Any] | None, *, changed: bool) -> MethodUsed:
 def _cost(manifest: Mapping[str, Any] | None) -> Cost:
     """Of forgetting, where a run wrote it down; memory is this process's."""
     if manifest is None:
-        return Cost(**peak_memory())
+        memory = peak_memory()
+        return Cost(peak_rss_mb=memory["peak_rss_mb"], peak_gpu_mb=memory["peak_gpu_mb"])
     spent = manifest["cost"]
     return Cost(
         wall_s=spent["wall_s"],

@@ -1,0 +1,151 @@
+"""`unsee audit`: what is left, what is kept, as report.json, report.md and report.html."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from unsee.cli.session import (
+    Debug,
+    Json,
+    Quiet,
+    Seed,
+    command_line,
+    hush,
+    print_json,
+    progress,
+    verb,
+)
+
+
+@verb
+def audit(
+    model: Annotated[str, typer.Argument(help="Folder, hub name, or world:llava.")],
+    artifact: Annotated[
+        Path | None, typer.Option(help="Run folder whose weights make the erased model.")
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option(help="The model before, where MODEL itself is the erased one.")
+    ] = None,
+    gold: Annotated[
+        str | None,
+        typer.Option(help="A model that never knew.", show_default="the world's, if there is one"),
+    ] = None,
+    subject: Annotated[
+        str | None, typer.Option(help="People folder, or world:A, B, C, dev, ABC.")
+    ] = None,
+    retain: Annotated[
+        str | None, typer.Option(help="Photos of other people whom the model knows.")
+    ] = None,
+    general: Annotated[str | None, typer.Option(help="Photos of strangers.")] = None,
+    strangers: Annotated[
+        str | None, typer.Option(help="Photos of 20 or more other strangers, to compare with.")
+    ] = None,
+    scope: Annotated[
+        str, typer.Option(help="visual: photos only; both: also asked by name.")
+    ] = "visual",
+    photos: Annotated[int, typer.Option(help="Photos a person given to the method (world).")] = 5,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the report.", show_default="the artifact's")
+    ] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder for base and gold answers, shared by audits.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Questions a forward pass.")] = 64,
+    embed_photos: Annotated[
+        bool, typer.Option("--embed-photos", help="Put small photos into the report.")
+    ] = False,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Ask the model before, after and one that never knew, and write a report.
+
+    Example: unsee audit world:llava --artifact runs/a --subject world:A
+    """
+    from unsee.errors import ConfigError
+    from unsee.settings import resolve
+
+    if subject is None:
+        raise ConfigError("--subject: missing; give a people folder, or world:A")
+    if artifact is not None and base is not None:
+        raise ConfigError(
+            "expected --artifact or --base, got both; MODEL is the base of an artifact"
+        )
+    from unsee.cli.references import gold_of, open_model, request_of
+    from unsee.recipe import Recipe
+
+    wanted = resolve(
+        Recipe,
+        {
+            "model": base or model,
+            "subject": subject,
+            "retain": retain,
+            "general": general,
+            "strangers": strangers,
+            "scope": scope,
+            "photos": photos,
+        },
+    )
+    hush()
+    from unsee.audit import audit as run_audit
+
+    folder = out or artifact or Path("runs/audit")
+    with progress(quiet=quiet) as report:
+        before = open_model(base or model)
+        never = gold or gold_of(base or model)
+        result = run_audit(
+            before,
+            request_of(wanted, before, force=True, report=report),
+            artifact=artifact,
+            erased=open_model(model) if base is not None else None,
+            gold=open_model(never) if never is not None else None,
+            out=folder,
+            cache=cache,
+            seed=seed,
+            command=command_line(),
+            embed_photos=embed_photos,
+            batch_size=batch_size,
+            progress=report,
+        )
+    if as_json:
+        print_json(summary_of(result, folder))
+        return
+    show(result)
+    typer.echo(f"Report: {folder / 'report.html'}")
+
+
+def summary_of(result: Any, folder: Path) -> dict[str, Any]:
+    """The short of a report, for machines."""
+    return {
+        "report": str(folder / "report.json"),
+        "summary": result.summary.model_dump(mode="json"),
+        "verdict": result.verdict.model_dump(mode="json"),
+    }
+
+
+def show(result: Any) -> None:
+    """The short of a report as a table on stdout."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from unsee.report import wording
+
+    table = Table("questions", "before", "after", "never knew", "n", box=None)
+    for name in wording.set_order(result):
+        cells = [result.model(model).cell(name) for model in wording.MODELS]
+        table.add_row(
+            wording.set_title(name),
+            *(wording.value_or_reason(cell) for cell in cells),
+            wording.counts(cells),
+        )
+    console = Console()
+    console.print(table)
+    summary = result.summary
+    console.print(
+        f"forget gap {wording.figure(summary.forget_gap)} (0 best), "
+        f"keep {wording.figure(summary.keep)} (1 best), "
+        f"score {wording.figure(summary.score)} (1 best)"
+    )
+    console.print(f"Verdict: {result.verdict.rung}", highlight=False)

@@ -1,0 +1,137 @@
+"""`unsee forget`: photos of people in, a run folder out."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from unsee.cli.session import (
+    Debug,
+    Json,
+    Quiet,
+    command_line,
+    hush,
+    print_json,
+    progress,
+    verb,
+)
+
+
+@verb
+def forget(
+    model: Annotated[
+        str | None, typer.Argument(help="Folder, hub name, or world:llava.", show_default=False)
+    ] = None,
+    subject: Annotated[
+        str | None,
+        typer.Option(help="People folder of those to forget, or world:A, B, C, dev, ABC."),
+    ] = None,
+    retain: Annotated[
+        str | None, typer.Option(help="Photos of other people whom the model knows.")
+    ] = None,
+    general: Annotated[str | None, typer.Option(help="Photos of strangers.")] = None,
+    strangers: Annotated[
+        str | None, typer.Option(help="Photos of 20 or more other strangers, to compare with.")
+    ] = None,
+    method: Annotated[str | None, typer.Option(help="See `unsee list methods`.")] = None,
+    scope: Annotated[
+        str | None,
+        typer.Option(help="visual: photos only; both: also asked by name.", show_default="visual"),
+    ] = None,
+    photos: Annotated[
+        int | None,
+        typer.Option(help="Photos a person given to the method (world).", show_default="5"),
+    ] = None,
+    recipe: Annotated[Path | None, typer.Option(help="A TOML file with all of this.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A setting, such as method.lr=1e-4; may be repeated."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder.", show_default="runs/forget")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seeds every draw.", show_default="0")] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Go on if the model recognises nobody.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an earlier run in the folder.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the resolved recipe and stop.")
+    ] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Train a model to forget people; the run folder holds what changed.
+
+    The model is asked first: what it does not know is reported, never counted as forgotten. The
+    same command again goes on after an interruption.
+
+    Example: unsee forget world:llava --subject world:A --out runs/a
+    """
+    from unsee.cli.references import open_model, request_of
+    from unsee.recipe import read_recipe
+
+    given: dict[str, Any] = {
+        "model": model,
+        "subject": subject,
+        "retain": retain,
+        "general": general,
+        "strangers": strangers,
+        "scope": scope,
+        "photos": photos,
+        "out": None if out is None else str(out),
+        "seeds": None if seed is None else [seed],
+        "method": None if method is None else {"name": method},
+    }
+    resolved, settings = read_recipe(recipe, given, set_ or ())
+    if dry_run:
+        print_json(resolved.model_dump(mode="json"))
+        return
+    hush()
+    from unsee.forget import forget as run_forget
+
+    runs = []
+    with progress(quiet=quiet) as report:
+        vlm = open_model(resolved.model)
+        request = request_of(resolved, vlm, force=force, report=report)
+        for number in resolved.seeds:
+            run = run_forget(
+                vlm,
+                request,
+                method=settings,
+                seed=number,
+                out=resolved.folder(number),
+                command=command_line(),
+                progress=report,
+                overwrite=overwrite,
+            )
+            runs.append(run)
+    missing = request.not_measurable
+    if as_json:
+        print_json(
+            {
+                "runs": [str(run.folder) for run in runs],
+                "subjects": list(request.subjects),
+                "not_measurable": dict(missing),
+            }
+        )
+        return
+    for what, why in missing.items():
+        typer.echo(f"not measurable: {what}: {why}")
+    for run in runs:
+        typer.echo(f"{run.folder}: {'was done already' if run.resumed else 'done'}")
+    typer.echo(f"Next: {_next(resolved, runs[0].folder)}")
+
+
+def _next(recipe: Any, folder: Path) -> str:
+    """The audit that goes with a run."""
+    import shlex
+
+    words = ["unsee", "audit", recipe.model, "--artifact", str(folder), "--subject", recipe.subject]
+    for flag in ("retain", "general", "strangers"):
+        if (value := getattr(recipe, flag)) is not None:
+            words += [f"--{flag}", value]
+    return shlex.join(words)

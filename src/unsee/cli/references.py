@@ -1,0 +1,130 @@
+"""What the user calls models and people: folders, hub names, and the built-in world's own."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unsee.errors import ConfigError
+
+if TYPE_CHECKING:
+    from unsee.models.load import VLM
+    from unsee.recipe import Recipe
+    from unsee.requests import Request
+
+WORLD = "world:"
+GOLD = "gold"
+BASE = "base"
+DRAWS = ("A", "B", "C", "dev", "ABC")
+
+
+@dataclass(frozen=True)
+class World:
+    """A model of the built-in world.
+
+    Attributes:
+        family: For example "llava".
+        part: "base" or "gold".
+        folder: The world on disk.
+    """
+
+    family: str
+    part: str
+    folder: Path
+
+
+def world_of(model: str) -> World | None:
+    """The world that a model belongs to: `world:llava`, `world:llava/gold`, or a world's folder.
+
+    Raises:
+        ConfigError: If the reference is of a world, but names no model of it.
+    """
+    from unsee.data.world import is_world
+
+    if model.startswith(WORLD):
+        from unsee.world import materialise
+
+        family, _, part = model.removeprefix(WORLD).partition("/")
+        if part not in ("", GOLD):
+            raise ConfigError(f"{model}: expected {WORLD}{family} or {WORLD}{family}/{GOLD}")
+        return World(family, part or BASE, materialise(family))
+    folder = Path(model).expanduser()
+    if is_world(folder.parent) and folder.name in (BASE, GOLD):
+        return World("", folder.name, folder.parent)
+    return None
+
+
+def open_model(model: str) -> "VLM":
+    """The model of a reference, a folder or a hub name."""
+    from unsee.models.load import load
+
+    world = world_of(model)
+    return load(world.folder / world.part if world is not None else model)
+
+
+def gold_of(model: str) -> str | None:
+    """The model that never knew, where the model belongs to a world."""
+    world = world_of(model)
+    return str(world.folder / GOLD) if world is not None else None
+
+
+def request_of(recipe: "Recipe", vlm: "VLM", *, force: bool, report: Any) -> "Request":
+    """The request of a recipe.
+
+    Args:
+        recipe: With the people.
+        vlm: The base; it is asked first where people come from folders.
+        force: Go on where the base recognises nobody.
+        report: Progress.
+
+    Raises:
+        ConfigError: If a draw is asked for outside a world, or flags do not fit together.
+    """
+    from unsee.requests import from_folders, from_world
+
+    if not recipe.subject.startswith(WORLD):
+        return from_folders(
+            Path(recipe.subject),
+            _path(recipe.retain),
+            _path(recipe.general),
+            _path(recipe.strangers),
+            vlm=vlm,
+            scope=recipe.scope,
+            holdout=recipe.holdout,
+            force=force,
+            progress=report,
+        )
+    draw = recipe.subject.removeprefix(WORLD)
+    if draw not in DRAWS:
+        raise ConfigError(
+            f"--subject {recipe.subject}: expected one of "
+            f"{', '.join(WORLD + name for name in DRAWS)}, or a folder"
+        )
+    world = world_of(recipe.model)
+    if world is None:
+        raise ConfigError(
+            f"--subject {recipe.subject}: {recipe.model} is no model of the built-in world; give "
+            "world:llava, or a people folder"
+        )
+    _refuse_folders(recipe)
+    return from_world(
+        world.folder, draw, scope=recipe.scope, photos=recipe.photos, part=recipe.part
+    )
+
+
+def _refuse_folders(recipe: "Recipe") -> None:
+    given: Mapping[str, str | None] = {
+        "--retain": recipe.retain,
+        "--general": recipe.general,
+        "--strangers": recipe.strangers,
+    }
+    for flag, value in given.items():
+        if value is not None:
+            raise ConfigError(
+                f"{flag}: a draw of the world brings its own; leave it out, or give --subject "
+                "a people folder"
+            )
+
+
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text).expanduser()

@@ -1,0 +1,103 @@
+"""What every verb shares: one line for a mistake, progress on stderr, a quiet Hugging Face."""
+
+import functools
+import json
+import os
+import shlex
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import Annotated, Any, TypeVar
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from unsee.errors import UnseeError
+
+MISTAKE = 2
+INTERRUPTED = 130
+
+Verb = TypeVar("Verb", bound=Callable[..., None])
+Report = Callable[[str, int, int], None]
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Seed = Annotated[int, typer.Option(help="Seeds every draw.")]
+
+
+def version_of(package: str) -> str:
+    """Installed version of a package."""
+    return version(package)
+
+
+def verb(function: Verb) -> Verb:
+    """A verb whose user's mistakes are one line on stderr and exit with 2, interrupts with 130."""
+
+    @functools.wraps(function)
+    def run(*args: Any, **given: Any) -> None:
+        try:
+            function(*args, **given)
+        except UnseeError as error:
+            if given.get("debug"):
+                traceback.print_exc()
+            typer.echo(f"unsee: {' '.join(str(error).split())}", err=True)
+            raise typer.Exit(MISTAKE) from error
+        except KeyboardInterrupt as error:
+            typer.echo(
+                f"unsee: interrupted; what is done is kept, go on with: {command_line()}", err=True
+            )
+            raise typer.Exit(INTERRUPTED) from error
+
+    return run  # pyright: ignore[reportReturnType]
+
+
+def command_line() -> str:
+    """The command as it was typed, without the path of the program."""
+    return shlex.join(["unsee", *sys.argv[1:]])
+
+
+def hush() -> None:
+    """Silence the chatter of the libraries below; our own errors and warnings are untouched.
+
+    Loading bars, advice on faster image processors and dumps of generation settings say nothing
+    that a user of this command could act on.
+    """
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+@contextmanager
+def progress(*, quiet: bool) -> Iterator[Report | None]:
+    """Bars with the time left on stderr, one a stage; None where nothing is to be shown."""
+    if quiet:
+        yield None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        tasks: dict[str, Any] = {}
+
+        def report(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done, total=total)
+
+        yield report
+
+
+def print_json(table: Mapping[str, Any]) -> None:
+    """A result for machines, on stdout."""
+    typer.echo(json.dumps(table, ensure_ascii=False, indent=1, allow_nan=False))
