@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from unsee.data.collate import IGNORED_LABEL, encode, question_text
+from unsee.data.collate import encode, question_text
 from unsee.data.records import Record
+from unsee.losses import answer_token_logprobs
 from unsee.models.load import VLM
 
 Progress = Callable[[int, int], None]
@@ -86,11 +87,7 @@ def answer_logprobs(
         batch = batch.to(vlm.device)
         with torch.inference_mode():
             logits = vlm.model(**batch.inputs(), use_cache=False).logits
-        targets = batch.labels[:, 1:]
-        scored = targets != IGNORED_LABEL
-        picked = logits[:, :-1][scored].float().log_softmax(-1)
-        logprob = torch.zeros(scored.shape, device=logits.device)
-        logprob[scored] = picked.gather(-1, targets[scored][:, None])[:, 0]
+            logprob, scored = answer_token_logprobs(logits, batch.labels)
         sums[rows] = logprob.double().sum(1).cpu().numpy()
         counts[rows] = scored.sum(1).cpu().numpy()
         done += len(rows)
