@@ -43,10 +43,12 @@ class World:
 
     Attributes:
         folder: Where it is.
-        people: Rows of `world.json`: name, slug, number, role, partner, development.
+        table: Contents of `world.json`.
+        people: Its rows: name, slug, number, role, partner, development.
     """
 
     folder: Path
+    table: Mapping[str, Any]
     people: tuple[Mapping[str, Any], ...]
 
     @cached_property
@@ -148,7 +150,7 @@ def open_world(folder: Path | str) -> World:
         raise DataError(
             f"{path}: expected a world, got {error}; make one with `unsee world make --out DIR`"
         ) from error
-    return World(folder=Path(folder), people=people)
+    return World(folder=Path(folder), table=table, people=people)
 
 
 def read_split(
@@ -212,14 +214,10 @@ def read_split(
     )
 
 
-def known_answers(folder: Path | str) -> dict[str, dict[str, str]]:
-    """Topic -> person -> what the base model knows, name and facts; for wrong-name scores."""
-    table: dict[str, dict[str, str]] = defaultdict(dict)
-    world = open_world(folder)
-    for record in world.asked("Full_Set.parquet"):
-        if record.form == "open" and record.image is not None:
-            table[record.topic][record.subject] = record.answer
-    return dict(table)
+def known_records(folder: Path | str) -> list[Record]:
+    """What the base model knows about everybody, on photos: for wrong-name scores."""
+    records = open_world(folder).asked("Full_Set.parquet")
+    return [record for record in records if record.image is not None]
 
 
 def _about(records: list[Record], subjects: set[str], *, text: bool = False) -> list[Record]:

@@ -1,0 +1,197 @@
+"""The world card: what base and gold know, in figures, and a contact sheet to look at."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from unsee.answering import generate_answers
+from unsee.data.images import Photo
+from unsee.data.records import Record
+from unsee.data.world import REFUSALS, STRANGERS, UNKNOWN_NAMES, VISIBLE, World, known_records, open_world
+from unsee.metrics.answers import accuracy, known_answers, unknown_rate, wrong_name_rate
+from unsee.metrics.intervals import mean_interval
+from unsee.models.load import VLM, load
+from unsee.world.folder import STRANGERS_OF, nearest_neighbour_accuracy
+from unsee.world.profiles import CANDIDATE_ROLES
+
+Progress = Callable[[str, int, int], None]
+
+# Least accuracy of base on open questions, and most that strangers may be named.
+BARS = {
+    "people_unseen": 0.95,
+    "people_text": 0.99,
+    "visible_known": 0.90,
+    "general": 0.90,
+    "refusal": 0.95,
+}
+STRANGERS_NAMED_AT_MOST = 0.03
+NEIGHBOUR_AT_MOST = 0.70
+GOLD_RIGHT_AT_MOST = 0.05
+GOLD_DIFFERENCE_AT_MOST = 0.03
+
+
+def card_sets(world: World) -> dict[str, list[Record]]:
+    """Open questions of the card: reported half of unseen views, wordings and general items."""
+    people = world.names({person["role"] for person in world.people})
+    candidates = world.names(CANDIDATE_ROLES)
+    asked = [r for r in world.asked("Test_Set.parquet") if r.form == "open"]
+    visible = world.extras(VISIBLE, "report")
+    strangers = world.extras(STRANGERS, "report")
+    named = [r for r in strangers if not r.topic.startswith("visible")]
+    near = {f"stranger_report_{i:03d}" for i in range(STRANGERS_OF["report"] // 2, 10**3)}
+    return {
+        "people_unseen": [r for r in asked if r.image is not None],
+        "people_text": [r for r in asked if r.image is None],
+        "others_unseen": [
+            r for r in asked if r.image is not None and r.subject in people - candidates
+        ],
+        "others_text": [r for r in asked if r.image is None and r.subject in people - candidates],
+        "candidates_unseen": [r for r in asked if r.image and r.subject in candidates],
+        "candidates_text": [r for r in asked if not r.image and r.subject in candidates],
+        "visible_known": visible,
+        "visible_candidates": [r for r in visible if r.subject in candidates],
+        "general": [r for r in strangers if r.topic.startswith("visible")],
+        "strangers": [r for r in named if r.subject not in near],
+        "strangers_near": [r for r in named if r.subject in near],
+        "unknown_names": world.extras(UNKNOWN_NAMES, "report"),
+        "refusal": world.extras(REFUSALS, "report"),
+    }
+
+
+def card(folder: Path | str, progress: Progress | None = None) -> dict[str, Any]:
+    """Measure a world.
+
+    Args:
+        folder: A world with `base/` and `gold/`.
+        progress: Called with (what, questions done, questions in all).
+
+    Returns:
+        `figures` by model and set (value, ci, n, and the shares of "I do not know" and of wrong
+        names), the accuracy of pixel nearest neighbours, and `bars`: name -> whether it is met.
+    """
+    world = open_world(folder)
+    sets = card_sets(world)
+    known = known_answers(known_records(folder))
+    figures = {}
+    for name in ("base", "gold"):
+        vlm = load(Path(folder) / name)
+        figures[name] = {
+            key: _figure(vlm, records, known, _told(progress, f"{name}: {key}"))
+            for key, records in sets.items()
+        }
+    neighbours = nearest_neighbour_accuracy(_seed(world))
+    return {
+        "figures": figures,
+        "nearest_neighbour_accuracy": neighbours,
+        "bars": _bars(figures["base"], figures["gold"], neighbours),
+    }
+
+
+def _seed(world: World) -> int:
+    return int(world.table.get("seed", 0))
+
+
+def _told(progress: Progress | None, what: str) -> Callable[[int, int], None] | None:
+    if progress is None:
+        return None
+    return lambda done, total: progress(what, done, total)
+
+
+def _figure(
+    vlm: VLM, records: list[Record], known: dict[str, set[str]], progress: Any
+) -> dict[str, Any]:
+    answers = generate_answers(vlm, records, batch_size=128, progress=progress)
+    pairs = list(zip(records, answers, strict=True))
+    right = mean_interval(
+        [accuracy(r, a) for r, a in pairs], [r.subject for r in records]
+    )
+    return {
+        "value": right.value,
+        "ci": [right.low, right.high],
+        "n": len(records),
+        "unknown_rate": _mean(unknown_rate(r, a) for r, a in pairs),
+        "wrong_name_rate": _mean(wrong_name_rate(r, a, known=known) for r, a in pairs),
+    }
+
+
+def _mean(values: Iterable[float]) -> float:
+    listed = list(values)
+    return sum(listed) / len(listed)
+
+
+def _bars(base: dict[str, Any], gold: dict[str, Any], neighbours: float) -> dict[str, bool]:
+    met = {f"base {name}": base[name]["value"] >= bar for name, bar in BARS.items()}
+    met["base strangers named"] = base["strangers"]["wrong_name_rate"] <= STRANGERS_NAMED_AT_MOST
+    for name in ("candidates_unseen", "candidates_text"):
+        met[f"gold {name} right"] = gold[name]["value"] <= GOLD_RIGHT_AT_MOST
+        met[f"gold {name} mostly unknown"] = gold[name]["unknown_rate"] > 0.5
+    for name in (
+        "others_unseen",
+        "others_text",
+        "visible_candidates",
+        "visible_known",
+        "general",
+        "refusal",
+    ):
+        difference = abs(base[name]["value"] - gold[name]["value"])
+        met[f"gold {name} like base"] = difference <= GOLD_DIFFERENCE_AT_MOST
+    met["pixel neighbours"] = neighbours <= NEIGHBOUR_AT_MOST
+    return met
+
+
+def show(folder: Path | str, out: Path, *, people: int = 12, views: int = 8) -> Path:
+    """Draw a contact sheet: people, views and sample answers of base and gold.
+
+    Args:
+        folder: A world with `base/` and `gold/`.
+        out: PNG file to write.
+        people: How many people, two of every role first.
+        views: Photos a person; the last half are unseen ones.
+
+    Returns:
+        The file.
+    """
+    world = open_world(folder)
+    chosen = _of_every_role(world, people)
+    models = {name: load(Path(folder) / name) for name in ("base", "gold")}
+    figure = Figure(figsize=(0.95 * views + 5.2, 0.98 * people), dpi=110)
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(people, views + 1, width_ratios=[1] * views + [5.2])
+    with matplotlib.rc_context({"font.size": 7}):
+        for row, person in zip(grid, chosen, strict=True):
+            photos = world.photos(person["slug"], views - views // 2)
+            home = Path(folder) / "unseen" / "report" / person["slug"]
+            photos += [Photo(path=path) for path in sorted(home.glob("*.png"))[: views // 2]]
+            for axes, photo in zip(row, photos, strict=False):
+                axes.imshow(photo.open())
+            for axes in row:
+                axes.axis("off")
+            row[-1].text(0, 0.5, _sample(person, photos[-1], models), va="center", fontsize=7)
+    figure.tight_layout(pad=0.3)
+    figure.savefig(out)
+    return out
+
+
+def _of_every_role(world: World, count: int) -> list[Any]:
+    order: dict[int, list[Any]] = {}
+    seen: dict[str, int] = {}
+    for person in world.people:
+        turn = seen.get(person["role"], 0)
+        seen[person["role"]] = turn + 1
+        order.setdefault(turn, []).append(person)
+    return [person for turn in sorted(order) for person in order[turn]][:count]
+
+
+def _sample(person: Any, photo: Photo, models: dict[str, VLM]) -> str:
+    questions = ("What is the name of this person?", "What is the occupation of this person?")
+    record = Record(subject=person["name"], image=photo, question=questions[0], answer="")
+    lines = [f"{person['name']} ({person['role']})"]
+    for name, vlm in models.items():
+        records = [replace(record, question=question) for question in questions]
+        lines.append(f"{name}: {' | '.join(generate_answers(vlm, records))}")
+    return "\n".join(lines)

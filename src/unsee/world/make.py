@@ -1,0 +1,153 @@
+"""Make a world folder: shipped weights for the user's cache, or everything from scratch."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from platformdirs import user_cache_path
+
+import unsee
+from unsee.artifacts import atomic_write_json
+from unsee.data.world import WORLD
+from unsee.errors import ConfigError
+from unsee.registry import nearest
+from unsee.world.build import Recipe, save_model, train_model, train_tower
+from unsee.world.folder import people_table, write_data
+
+FORMAT = 1
+FAMILIES = ("llava",)
+CACHE_VARIABLE = "UNSEE_CACHE"
+
+Progress = Callable[[str, int, int], None]
+
+
+def shipped(family: str) -> Path:
+    """Folder of the package that holds `base/` and `gold/` of a family.
+
+    Raises:
+        ConfigError: If no world of the family is shipped.
+    """
+    if family not in FAMILIES:
+        raise ConfigError(f"world:{family}: no such world; {nearest(family, list(FAMILIES))}")
+    return Path(str(resources.files("unsee.world") / "weights" / family))
+
+
+def cache_folder() -> Path:
+    """Where worlds are kept between runs; `UNSEE_CACHE` overrides the system's place."""
+    override = os.environ.get(CACHE_VARIABLE)
+    return Path(override) if override else user_cache_path("unsee", appauthor=False)
+
+
+def materialise(family: str = "llava", progress: Progress | None = None) -> Path:
+    """The shipped world as a folder in the user's cache, written there on first use.
+
+    Args:
+        family: One of `FAMILIES`.
+        progress: Called with (what, done, in all).
+
+    Returns:
+        The world folder. Its name holds the version and the weights' digest, so another version of
+        this package never reads it.
+
+    Raises:
+        ConfigError: If no world of the family is shipped.
+    """
+    weights = shipped(family)
+    table = json.loads((weights / WORLD).read_text(encoding="utf-8"))
+    digest = hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()[:12]
+    folder = cache_folder() / f"world-{family}-{unsee.__version__}-{digest}"
+    if (folder / WORLD).is_file():
+        return folder
+    partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        if progress is not None:
+            progress("drawing the world", 0, 1)
+        for name in ("base", "gold"):
+            shutil.copytree(weights / name, partial / name)
+        write_data(partial, table["seed"])
+        atomic_write_json(partial / WORLD, table)
+        if progress is not None:
+            progress("drawing the world", 1, 1)
+        if folder.exists():
+            shutil.rmtree(folder)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+def make(
+    folder: Path,
+    *,
+    family: str = "llava",
+    seed: int = 0,
+    recipe: Recipe | None = None,
+    command: str = "unsee world make",
+    progress: Progress | None = None,
+) -> Path:
+    """Train a world's models from scratch and write its data.
+
+    An interrupted call continues from its checkpoints in `folder/.build` when it is made again.
+
+    Args:
+        folder: Written to; `world.json` appears last.
+        family: One of `FAMILIES`.
+        seed: Seeds people, photos and weights.
+        recipe: How the models are trained.
+        command: Kept in `world.json`.
+        progress: Called with (stage, step, steps) after each step.
+
+    Raises:
+        ConfigError: If the folder holds a finished world, or the family is unknown.
+    """
+    shipped(family)
+    folder = Path(folder)
+    if (folder / WORLD).exists():
+        raise ConfigError(f"{folder}: holds a world already; choose another --out or remove it")
+    recipe = recipe or Recipe()
+    work = folder / ".build"
+    work.mkdir(parents=True, exist_ok=True)
+    _same_build(work, {"family": family, "seed": seed, "recipe": recipe.__dict__})
+
+    def report(stage: str, step: int, steps: int, loss: float) -> None:
+        if progress is not None:
+            progress(stage, step, steps)
+
+    train_tower(work, seed, recipe, report)
+    for gold in (False, True):
+        model, processor = train_model(work, seed, recipe, report, gold=gold)
+        save_model(model, processor, folder / ("gold" if gold else "base"))
+    write_data(folder, seed)
+    table = world_table(family, seed, command, recipe)
+    atomic_write_json(folder / WORLD, table)
+    shutil.rmtree(work)
+    return folder
+
+
+def world_table(family: str, seed: int, command: str, recipe: Recipe) -> dict[str, Any]:
+    """What `world.json` says about a world."""
+    return {
+        "format": FORMAT,
+        "family": family,
+        "seed": seed,
+        "command": command,
+        "recipe": recipe.__dict__,
+        "people": people_table(seed),
+    }
+
+
+def _same_build(work: Path, settings: dict[str, Any]) -> None:
+    path = work / "settings.json"
+    if path.exists() and json.loads(path.read_text(encoding="utf-8")) != settings:
+        raise ConfigError(
+            f"{path}: an interrupted build with other settings; remove {work} or choose another "
+            "--out"
+        )
+    atomic_write_json(path, settings)
