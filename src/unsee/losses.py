@@ -67,10 +67,14 @@ def unlikelihood(
     Returns:
         At least 0; 0 when no answer token has any probability left.
     """
-    logprob, scored = answer_token_logprobs(logits, labels)
-    # p = 1 would give infinity; the bound keeps gradients finite.
-    rest = torch.log1p(-logprob.exp().clamp(max=1 - 1e-6))
-    return -(rest * scored).sum() / scored.sum().clamp(min=1)
+    targets = labels[:, 1:]
+    scored = targets != IGNORED_LABEL
+    picked = logits[:, :-1][scored].float()
+    # From the scores of all other tokens: 1 - p rounds to 0 where an answer is known best, and the
+    # gradient would be infinite, or none at all with p clamped.
+    others = picked.scatter(-1, targets[scored][:, None], -torch.inf)
+    rest = others.logsumexp(-1) - picked.logsumexp(-1)
+    return -rest.sum() / scored.sum().clamp(min=1)
 
 
 def npo(
@@ -124,8 +128,9 @@ def cka_distance(
     b = target.float() - target.float().mean(1, keepdim=True)
     gram_a, gram_b = a @ a.mT, b @ b.mT
     cross = (gram_a * gram_b).sum((1, 2))
-    norm = gram_a.square().sum((1, 2)).sqrt() * gram_b.square().sum((1, 2)).sqrt()
-    return 1 - cross / norm.clamp(min=1e-12)
+    # Bounded below the root: where all patches are alike its gradient would be infinite.
+    norm_a, norm_b = (g.square().sum((1, 2)).clamp(min=1e-24).sqrt() for g in (gram_a, gram_b))
+    return 1 - cross / (norm_a * norm_b)
 
 
 DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -135,8 +140,6 @@ DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-def hinge_away(
-    distance: Float[Tensor, " image"], margin: float
-) -> Float[Tensor, ""]:
+def hinge_away(distance: Float[Tensor, " image"], margin: float) -> Float[Tensor, ""]:
     """Pushes features away from the teacher's until `margin` is reached; 0 from there on."""
     return F.relu(margin - distance).mean()

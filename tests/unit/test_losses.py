@@ -1,0 +1,329 @@
+import math
+
+import pytest
+import torch
+
+from unsee.losses import (
+    DISTANCES,
+    answer_token_logprobs,
+    cka_distance,
+    cosine_distance,
+    cross_entropy,
+    gradient_ascent,
+    hinge_away,
+    mean_squared_distance,
+    npo,
+    sequence_logprob,
+    unlikelihood,
+)
+
+IGNORED = -100
+# Row 0 answers with tokens 2 and 0, row 1 with token 3; scores at a position are for the next one.
+LABELS = torch.tensor([[IGNORED, 2, 0], [IGNORED, IGNORED, 3]])
+CHANCES = torch.tensor(
+    [
+        [[0.1, 0.2, 0.5, 0.2], [0.25, 0.25, 0.25, 0.25], [0.7, 0.1, 0.1, 0.1]],
+        [[0.4, 0.2, 0.2, 0.2], [0.125, 0.125, 0.25, 0.5], [0.1, 0.1, 0.1, 0.7]],
+    ]
+)
+LOGITS = CHANCES.log()
+ON_LOGITS = {
+    "cross_entropy": cross_entropy,
+    "gradient_ascent": gradient_ascent,
+    "unlikelihood": unlikelihood,
+    "sequence_logprob": lambda logits, labels: sequence_logprob(logits, labels).sum(),
+    "npo": lambda logits, labels: npo(
+        sequence_logprob(logits, labels), torch.zeros(len(labels)), beta=0.3
+    ),
+}
+on_logits = pytest.mark.parametrize("loss", ON_LOGITS.values(), ids=ON_LOGITS)
+on_features = pytest.mark.parametrize("distance", DISTANCES.values(), ids=DISTANCES)
+
+
+@pytest.fixture
+def drawn():
+    """Random scores of 4 answers with 0, 1, 3 and 6 scored tokens, one of them the first."""
+    generator = torch.Generator().manual_seed(1)
+    logits = 3 * torch.randn(4, 7, 5, generator=generator)
+    labels = torch.randint(5, (4, 7), generator=generator)
+    for row, first in enumerate([7, 6, 4, 0]):
+        labels[row, :first] = IGNORED
+    return logits, labels
+
+
+@pytest.fixture
+def features():
+    """Random features of 3 images with 5 patches, and their targets."""
+    generator = torch.Generator().manual_seed(2)
+    return torch.randn(2, 3, 5, 4, generator=generator).unbind()
+
+
+def slow_token_logprobs(logits, labels):
+    """Row -> log-probabilities of its answer tokens, in plain Python."""
+    rows = []
+    for scores, answer in zip(logits.tolist(), labels.tolist(), strict=True):
+        found = []
+        for position in range(1, len(answer)):
+            if answer[position] != IGNORED:
+                before = scores[position - 1]
+                total = math.log(sum(math.exp(score) for score in before))
+                found.append(before[answer[position]] - total)
+        rows.append(found)
+    return rows
+
+
+def test_token_logprobs_by_hand():
+    logprob, scored = answer_token_logprobs(LOGITS, LABELS)
+    assert scored.tolist() == [[True, True], [False, True]]
+    expected = torch.tensor([[math.log(0.5), math.log(0.25)], [0, math.log(0.5)]])
+    torch.testing.assert_close(logprob, expected)
+
+
+def test_losses_on_answers_by_hand():
+    ln2 = math.log(2)
+    assert cross_entropy(LOGITS, LABELS).item() == pytest.approx(4 * ln2 / 3)
+    assert gradient_ascent(LOGITS, LABELS).item() == pytest.approx(-4 * ln2 / 3)
+    assert sequence_logprob(LOGITS, LABELS).tolist() == pytest.approx([-3 * ln2, -ln2])
+    expected = -(2 * math.log(0.5) + math.log(0.75)) / 3
+    assert unlikelihood(LOGITS, LABELS).item() == pytest.approx(expected)
+
+
+def test_losses_on_answers_as_a_slow_loop(drawn):
+    rows = slow_token_logprobs(*drawn)
+    tokens = [logprob for row in rows for logprob in row]
+    mean = sum(tokens) / len(tokens)
+    assert cross_entropy(*drawn).item() == pytest.approx(-mean, rel=1e-5)
+    assert gradient_ascent(*drawn).item() == pytest.approx(mean, rel=1e-5)
+    assert sequence_logprob(*drawn).tolist() == pytest.approx([sum(r) for r in rows], rel=1e-5)
+    refused = [math.log(1 - math.exp(logprob)) for logprob in tokens]
+    assert unlikelihood(*drawn).item() == pytest.approx(-sum(refused) / len(refused), rel=1e-5)
+
+
+def test_cross_entropy_is_that_of_torch_on_shifted_labels(drawn):
+    logits, labels = drawn
+    expected = torch.nn.functional.cross_entropy(
+        logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED
+    )
+    torch.testing.assert_close(cross_entropy(logits, labels), expected)
+
+
+@on_logits
+def test_only_the_position_before_an_answer_token_is_pushed(loss, drawn):
+    logits, labels = drawn
+    logits.requires_grad_(True)
+    loss(logits, labels).backward()
+    assert logits.grad is not None
+    pushed = logits.grad.abs().sum(-1) > 0
+    expected = torch.zeros_like(pushed)
+    expected[:, :-1] = labels[:, 1:] != IGNORED
+    assert torch.equal(pushed, expected)
+
+
+@on_logits
+def test_masked_positions_count_for_nothing(loss, drawn):
+    logits, labels = drawn
+    wild = logits.clone()
+    for row, position in (labels[:, 1:] == IGNORED).nonzero().tolist():
+        wild[row, position] = 50 * torch.randn(5)
+    wild[:, -1] = 50
+    assert torch.equal(loss(wild, labels), loss(logits, labels))
+
+
+@on_logits
+def test_nothing_to_score_gives_a_constant_and_no_nan(loss, drawn):
+    logits = drawn[0].requires_grad_(True)
+    value = loss(logits, torch.full((4, 7), IGNORED))
+    value.backward()
+    assert value.isfinite()
+    assert logits.grad is None or not logits.grad.any()
+
+
+def test_cross_entropy_of_sure_answers_and_of_a_uniform_model():
+    sure = torch.full((2, 3, 4), -1e4)
+    sure[0, 0, 2] = sure[0, 1, 0] = sure[1, 1, 3] = 1e4
+    assert cross_entropy(sure, LABELS) == 0
+    assert gradient_ascent(sure, LABELS) == 0
+    assert cross_entropy(torch.zeros(2, 3, 4), LABELS).item() == pytest.approx(math.log(4))
+
+
+def test_gradient_ascent_falls_without_bound_where_unlikelihood_stops():
+    gone = torch.zeros(2, 3, 4)
+    gone[0, 0, 2] = gone[0, 1, 0] = gone[1, 1, 3] = -1000
+    gone.requires_grad_(True)
+    assert gradient_ascent(gone, LABELS) < -900
+    value = unlikelihood(gone, LABELS)
+    value.backward()
+    assert value == 0
+    assert gone.grad is not None
+    assert not gone.grad.any()
+
+
+@pytest.mark.parametrize("margin", [5.0, 14.0, 17.0, 100.0, 1e4])
+def test_unlikelihood_pushes_a_sure_answer_with_bounded_strength(margin):
+    # Where all else is equal, the gradient with respect to the answer's score is p.
+    logits = torch.zeros(1, 2, 4)
+    logits[0, 0, 1] = margin
+    logits.requires_grad_(True)
+    value = unlikelihood(logits, torch.tensor([[IGNORED, 1]]))
+    value.backward()
+    odds = margin - math.log(3)
+    assert value.item() == pytest.approx(odds + math.log1p(math.exp(-odds)), rel=1e-5)
+    assert logits.grad is not None
+    p = 1 / (1 + 3 * math.exp(-margin))
+    assert logits.grad[0, 0].tolist() == pytest.approx([-p / 3, p, -p / 3, -p / 3], abs=1e-5)
+
+
+def test_npo_by_hand():
+    value = npo(torch.tensor([-2.0, -1.0]), torch.tensor([-1.0, -3.0]), beta=0.5)
+    expected = (4 * math.log(1 + math.exp(-0.5)) + 4 * math.log(1 + math.exp(1))) / 2
+    assert value.item() == pytest.approx(expected)
+
+
+def test_npo_as_a_slow_loop():
+    generator = torch.Generator().manual_seed(3)
+    now, before = (-5 * torch.rand(2, 6, generator=generator)).unbind()
+    for beta in (0.1, 1.0, 4.0):
+        total = 0.0
+        for new, old in zip(now.tolist(), before.tolist(), strict=True):
+            total += 2 / beta * math.log(1 + (math.exp(new) / math.exp(old)) ** beta)
+        assert npo(now, before, beta=beta).item() == pytest.approx(total / 6, rel=1e-5)
+
+
+def test_npo_at_the_reference_and_when_forgotten():
+    reference = torch.tensor([-3.0, -20.0])
+    for beta in (0.1, 0.5, 2.0):
+        same = npo(reference, reference, beta=beta)
+        assert same.item() == pytest.approx(2 * math.log(2) / beta)
+        assert npo(reference - 1e4, reference, beta=beta) == 0
+
+
+def test_npo_with_a_small_beta_pushes_like_gradient_ascent():
+    logprob = torch.tensor([-2.0, -9.0], requires_grad=True)
+    npo(logprob, torch.tensor([-5.0, -1.0]), beta=1e-5).backward()
+    assert logprob.grad is not None
+    # The gradient of the mean log-probability, which ascent on the loss lowers.
+    assert logprob.grad.tolist() == pytest.approx([0.5, 0.5], rel=1e-4)
+
+
+@pytest.mark.parametrize("beta", [0.0, -1.0])
+def test_npo_refuses_a_beta_that_is_not_positive(beta):
+    with pytest.raises(ValueError, match=f"beta must be positive, got {beta}"):
+        npo(torch.zeros(1), torch.zeros(1), beta=beta)
+
+
+def test_cosine_distance_by_hand():
+    one = torch.tensor([[[1.0, 0.0]] * 3, [[2.0, 0.0]] * 3])
+    other = torch.tensor([[[5.0, 0.0], [0.0, 2.0], [-1.0, 0.0]], [[3.0, 0.0]] * 3])
+    assert cosine_distance(one, other).tolist() == pytest.approx([1, 0], abs=1e-6)
+
+
+def test_mean_squared_distance_by_hand():
+    one = torch.tensor([[[1.0, 1.0]], [[3.0, 4.0]]])
+    other = torch.tensor([[[2.0, 0.0]], [[3.0, 4.0]]])
+    assert mean_squared_distance(one, other).tolist() == pytest.approx([0.5, 0])
+    # Relative to the target, not to the features.
+    assert mean_squared_distance(other, one)[0].item() == pytest.approx(1)
+
+
+def test_cka_distance_by_hand():
+    # One feature a patch: CKA is the squared correlation over patches.
+    one = torch.tensor([[[1.0], [-1.0], [0.0]]] * 3)
+    other = torch.tensor([[[1.0], [0.0], [-1.0]], [[1.0], [1.0], [-2.0]], [[-3.0], [3.0], [0.0]]])
+    assert cka_distance(one, other).tolist() == pytest.approx([0.75, 1, 0], abs=1e-6)
+
+
+def slow_cosine(a, b):
+    total = 0.0
+    for u, v in zip(a, b, strict=True):
+        dot = sum(x * y for x, y in zip(u, v, strict=True))
+        total += 1 - dot / math.sqrt(sum(x * x for x in u) * sum(y * y for y in v))
+    return total / len(a)
+
+
+def slow_mean_squared(a, b):
+    pairs = [(x, y) for u, v in zip(a, b, strict=True) for x, y in zip(u, v, strict=True)]
+    return sum((x - y) ** 2 for x, y in pairs) / sum(y * y for _, y in pairs)
+
+
+def slow_cka(a, b):
+    def gram(rows):
+        means = [sum(column) / len(rows) for column in zip(*rows, strict=True)]
+        centred = [[x - m for x, m in zip(row, means, strict=True)] for row in rows]
+        return [[sum(x * y for x, y in zip(u, v, strict=True)) for v in centred] for u in centred]
+
+    def inner(k, m):
+        return sum(k[i][j] * m[i][j] for i in range(len(k)) for j in range(len(k)))
+
+    k, m = gram(a), gram(b)
+    return 1 - inner(k, m) / math.sqrt(inner(k, k) * inner(m, m))
+
+
+@pytest.mark.parametrize(
+    ("name", "slow"), [("cosine", slow_cosine), ("mse", slow_mean_squared), ("cka", slow_cka)]
+)
+def test_distances_as_slow_loops(name, slow, features):
+    found = DISTANCES[name](*features)
+    pairs = zip(features[0].tolist(), features[1].tolist(), strict=True)
+    assert found.tolist() == pytest.approx([slow(a, b) for a, b in pairs], rel=1e-5)
+
+
+@on_features
+def test_distance_is_zero_only_to_itself_and_each_image_counts_alone(distance, features):
+    one, other = features
+    assert distance(one, one).tolist() == pytest.approx([0, 0, 0], abs=1e-6)
+    whole = distance(one, other)
+    assert (whole > 0.05).all()
+    mixed = torch.cat([one[:1], other[1:]])
+    assert distance(mixed, other)[0] == pytest.approx(whole[0].item())
+
+
+@on_features
+def test_distance_to_features_without_contrast_has_a_gradient_without_nan(distance):
+    flat = torch.zeros(1, 3, 2, requires_grad=True)
+    value = distance(flat, torch.tensor([[[1.0, 2.0], [3.0, 1.0], [0.0, 0.0]]])).sum()
+    value.backward()
+    assert value.isfinite()
+    assert flat.grad is not None
+    assert flat.grad.isfinite().all()
+
+
+def test_distances_are_blind_to_what_they_promise(features):
+    one, other = features
+    torch.testing.assert_close(cosine_distance(7 * one, other), cosine_distance(one, other))
+    torch.testing.assert_close(
+        mean_squared_distance(3 * one, 3 * other), mean_squared_distance(one, other)
+    )
+    rotation = torch.linalg.qr(torch.randn(4, 4, generator=torch.Generator().manual_seed(4)))[0]
+    moved = 5 * one @ rotation + torch.tensor([1.0, -2.0, 3.0, 0.5])
+    expected = cka_distance(one, other)
+    torch.testing.assert_close(cka_distance(moved, other), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(cka_distance(other, moved), expected, rtol=1e-4, atol=1e-5)
+    order = [1, 2, 3, 4, 0]
+    torch.testing.assert_close(cka_distance(one[:, order], other[:, order]), expected)
+    assert not torch.allclose(cka_distance(one[:, order], other), expected, atol=1e-2)
+
+
+def test_cka_distance_stays_between_0_and_1(features):
+    for scale in (1e-3, 1.0, 1e3):
+        found = cka_distance(scale * features[0], features[1])
+        assert ((found >= -1e-6) & (found <= 1 + 1e-6)).all()
+
+
+def test_hinge_by_hand_and_in_its_limits():
+    distance = torch.tensor([0.1, 0.6, 0.5, 0.3])
+    assert hinge_away(distance, 0.5).item() == pytest.approx((0.4 + 0.2) / 4)
+    assert hinge_away(distance, 0.05) == 0
+    assert hinge_away(distance, 10.0).item() == pytest.approx(10 - 1.5 / 4)
+
+
+def test_hinge_as_a_slow_loop():
+    distance = torch.rand(9, generator=torch.Generator().manual_seed(5))
+    slow = sum(max(0.0, 0.4 - d) for d in distance.tolist()) / 9
+    assert hinge_away(distance, 0.4).item() == pytest.approx(slow)
+
+
+def test_hinge_stops_pushing_at_the_margin():
+    distance = torch.tensor([0.1, 0.6], requires_grad=True)
+    hinge_away(distance, 0.5).backward()
+    assert distance.grad is not None
+    assert distance.grad.tolist() == pytest.approx([-0.5, 0])
