@@ -356,11 +356,16 @@ def _resume(
         with torch.no_grad():
             for name, p in parameters.items():
                 p.copy_(stored.get_tensor(f"model.{name}"))
-        keys = {key.split(".", 2)[1] for key in stored.keys() if key.startswith("optimizer.")}  # noqa: SIM118
-        for name, p in parameters.items():
-            optimizer.state[p] = {
-                key: stored.get_tensor(f"optimizer.{key}.{name}") for key in sorted(keys)
-            }
+        # A parameter without a gradient (LLaVA never uses the tower's last norm) has no state.
+        for key in stored.keys():  # noqa: SIM118
+            side, _, rest = key.partition(".")
+            if side == "optimizer":
+                quantity, _, name = rest.partition(".")
+                value = stored.get_tensor(key)
+                p = parameters[name]
+                # AdamW counts its steps on the CPU.
+                value = value if quantity == "step" else value.to(p.device)
+                optimizer.state[p][quantity] = value
     step = int(metadata["step"])
     schedule.last_epoch = step
     for group, base, rate in zip(
