@@ -28,10 +28,11 @@ app.add_typer(world.app, name="world")
 app.command("list")(listing.show)
 
 
-def _print_version(asked: bool) -> None:
+def _print_version(asked: bool) -> bool:
     if asked:
         typer.echo(f"unsee {version_of('unsee')}")
         raise typer.Exit
+    return asked
 
 
 @app.callback()

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from unsee.data.records import Record, Split
-from unsee.data.world import Part, known_answers, read_split
-from unsee.metrics.answers import normalise
+from unsee.data.world import Part, known_records, read_split
+from unsee.metrics.answers import known_answers
 
 Scope = Literal["visual", "both"]
 Reference = Literal["gold", "strangers", "none"]
@@ -92,10 +92,7 @@ def from_world(
         scope=scope,
         split=split,
         reference="gold",
-        known={
-            topic: frozenset(normalise(answer) for answer in answers.values())
-            for topic, answers in known_answers(folder).items()
-        },
+        known=known_answers(known_records(folder)),
         description={
             "subjects": list(split.subjects),
             "scope": scope,

@@ -1,0 +1,120 @@
+import json
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from unsee.cli import app
+from unsee.cli.session import verb
+from unsee.errors import DataError
+
+HEAVY = ("torch", "transformers", "numpy", "PIL")
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["forget", "--help"]])
+def test_help_and_version_load_nothing_heavy(words):
+    script = (
+        "import sys\n"
+        f"sys.argv = ['unsee', *{words!r}]\n"
+        "from unsee.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as stop:\n    assert not stop.code\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [[], ["demo"], ["forget"], ["audit"], ["ask"], ["list"], ["world"], ["world", "make"]],
+)
+def test_every_help_text_ends_in_an_example(words):
+    shown = CliRunner().invoke(app, [*words, "--help"]).output
+    about = shown.split("Options:")[0].split("Arguments:")[0]
+    assert about.strip().split("\n\n")[-1].strip().startswith("Example: unsee ")
+
+
+@verb
+def fails(debug: bool = False):
+    raise DataError("two\nlines")
+
+
+@verb
+def stopped(debug: bool = False):
+    raise KeyboardInterrupt
+
+
+def run(function, *words):
+    import typer
+
+    single = typer.Typer(pretty_exceptions_enable=False)
+    single.command()(function)
+    return CliRunner().invoke(single, list(words))
+
+
+def test_a_mistake_is_one_line_and_exits_with_2():
+    result = run(fails)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == "unsee: two lines\n"
+
+
+def test_debug_adds_the_traceback():
+    result = run(fails, "--debug")
+    assert result.exit_code == 2
+    assert "Traceback" in result.stderr
+    assert result.stderr.endswith("unsee: two lines\n")
+
+
+def test_an_interrupt_exits_with_130_and_says_how_to_go_on(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/bin/unsee", "forget", "m", "--out", "runs/a b"])
+    result = run(stopped)
+    assert result.exit_code == 130
+    assert "go on with: unsee forget m --out 'runs/a b'" in result.stderr
+
+
+def test_dry_run_prints_the_resolved_recipe():
+    words = ["forget", "world:llava", "--subject", "world:A", "--set", "method.steps=7"]
+    result = CliRunner().invoke(app, [*words, "--dry-run"])
+    assert result.exit_code == 0, result.stderr
+    recipe = json.loads(result.stdout)
+    assert (recipe["method"]["name"], recipe["method"]["steps"]) == ("vkd", 7)
+    assert recipe["seeds"] == [0]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--method", "vkdd"], "unknown method 'vkdd'; did you mean 'vkd'?"),
+        (
+            ["--set", "method.stepz=7"],
+            "method vkd: stepz: unknown setting; did you mean 'steps'? (got 7)",
+        ),
+        (["--set", "fotos=7"], "fotos: unknown setting; did you mean 'photos'? (got 7)"),
+        (["--set", "seeds"], "--set 'seeds': expected name=value, such as method.beta=0.2"),
+    ],
+)
+def test_unknown_names_offer_the_nearest(words, message):
+    start = ["forget", "world:llava", "--subject", "world:A", "--dry-run"]
+    result = CliRunner().invoke(app, [*start, *words])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == f"unsee: {message}\n"
+
+
+def test_everything_missing_is_said_at_once():
+    result = CliRunner().invoke(app, ["forget"])
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "unsee: model: missing, give it a value; subject: missing, give it a value\n"
+    )
+
+
+def test_list_names_what_there_is():
+    shown = json.loads(CliRunner().invoke(app, ["list", "methods", "--json"]).stdout)
+    assert {"vkd", "grad_diff"} <= shown.keys()
+    assert "lr" in shown["vkd"]["settings"]
+    wrong = CliRunner().invoke(app, ["list", "method"])
+    assert wrong.exit_code == 2
+    assert wrong.stderr == ("unsee: list 'method': nothing of that name; did you mean 'methods'?\n")

@@ -1,0 +1,48 @@
+from pathlib import Path
+
+import pytest
+
+from unsee.errors import ConfigError
+from unsee.recipe import read_recipe
+
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").rglob("*.toml"))
+
+
+def test_there_are_recipes():
+    assert {"world-vkd.toml", "world-grad_diff.toml"} <= {path.name for path in RECIPES}
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_resolves(path):
+    recipe, method = read_recipe(path, {})
+    assert recipe.model.startswith("world:")
+    assert recipe.method["name"] == path.stem.removeprefix("world-").split("-")[0]
+    assert method.model_dump(mode="json").items() <= recipe.method.items()
+
+
+def test_the_command_line_wins_over_the_file_and_set_over_both(tmp_path):
+    path = tmp_path / "r.toml"
+    path.write_text('model = "a"\nsubject = "b"\n[method]\nname = "vkd"\nsteps = 9\nlr = 0.5\n')
+    given = {"model": "c", "subject": None, "method": {"name": "vkd"}}
+    recipe, method = read_recipe(path, given, ["method.steps=3"])
+    assert (recipe.model, recipe.subject) == ("c", "b")
+    assert (method.model_dump()["steps"], method.model_dump()["lr"]) == (3, 0.5)
+
+
+def test_several_seeds_get_a_folder_each():
+    recipe, _ = read_recipe(None, {"model": "a", "subject": "b", "seeds": [0, 1], "out": "r"})
+    assert [recipe.folder(seed) for seed in recipe.seeds] == [Path("r/seed-0"), Path("r/seed-1")]
+    single, _ = read_recipe(None, {"model": "a", "subject": "b", "out": "r"})
+    assert single.folder(0) == Path("r")
+
+
+def test_faults_name_file_and_setting(tmp_path):
+    path = tmp_path / "r.toml"
+    path.write_text('model = "a"\nsubject = "b"\nscope = "all"\nphotoz = 3\n')
+    with pytest.raises(ConfigError, match=r"r\.toml: scope: .*; photoz: unknown setting; did you"):
+        read_recipe(path, {})
+
+
+def test_a_method_must_be_text():
+    with pytest.raises(ConfigError, match=r"method\.name: expected text, got 3"):
+        read_recipe(None, {"model": "a", "subject": "b", "method": {"name": 3}})
