@@ -1,0 +1,178 @@
+"""Every mistake: one line, exit 2, nothing half-written."""
+
+import json
+import shutil
+
+import pytest
+from typer.testing import CliRunner
+
+from unsee.cli import app
+
+QUICK = ["--set", "method.steps=2", "--set", "method.checkpoint_every=0"]
+
+
+@pytest.fixture
+def case(people, knowing_folder, tmp_path):
+    """Arguments of a run that would do, and where it goes."""
+    sides = {side: tmp_path / side for side in ("forget", "retain", "general")}
+    for side, folder in sides.items():
+        shutil.copytree(people / side, folder)
+    words = {"model": str(knowing_folder), "--subject": str(sides["forget"])}
+    words |= {f"--{side}": str(sides[side]) for side in ("retain", "general")}
+    return words | {"--out": str(tmp_path / "runs" / "x")}
+
+
+def run(verb, case, *more):
+    words = [word for flag, value in case.items() if flag != "model" for word in (flag, value)]
+    return CliRunner().invoke(app, [verb, case["model"], *words, "--quiet", *more])
+
+
+def refused(result, tmp_path, *, start, end):
+    """Exits with 2, one line on stderr, and no run folder."""
+    assert (result.exit_code, result.stdout) == (2, ""), result.output
+    assert result.stderr.startswith(f"unsee: {start}"), result.stderr
+    assert result.stderr.endswith(f"{end}\n")
+    assert result.stderr.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_missing_folder(case, tmp_path):
+    case["--subject"] = str(tmp_path / "nobody")
+    refused(
+        run("forget", case),
+        tmp_path,
+        start=f"{tmp_path}/nobody: expected a folder with one subfolder a person, got nothing",
+        end="check the path",
+    )
+
+
+def test_empty_folder(case, tmp_path):
+    (tmp_path / "empty").mkdir()
+    case["--subject"] = str(tmp_path / "empty")
+    refused(
+        run("forget", case),
+        tmp_path,
+        start=f"{tmp_path}/empty: expected a folder with one subfolder a person, got an empty",
+        end="add people/<name>/ with jpg, png, webp or pgm photos",
+    )
+
+
+def test_unreadable_image(case, tmp_path):
+    broken = tmp_path / "forget" / "jane_doe" / "photo_02.png"
+    broken.write_bytes(b"not a photo")
+    refused(
+        run("forget", case),
+        tmp_path,
+        start=f"{broken}: expected a readable jpg, png, webp or pgm image, got 11 bytes",
+        end="replace or remove the file",
+    )
+
+
+def test_unknown_method(case, tmp_path):
+    refused(
+        run("forget", case, "--method", "grad_dif"),
+        tmp_path,
+        start="unknown method 'grad_dif'",
+        end="did you mean 'grad_diff'?",
+    )
+
+
+def test_unknown_setting(case, tmp_path):
+    refused(
+        run("forget", case, "--set", "method.retain_wait=1"),
+        tmp_path,
+        start="method vkd: retain_wait: unknown setting; did you mean 'retain_weight'?",
+        end="(got 1)",
+    )
+
+
+def test_same_person_on_both_sides(case, tmp_path):
+    shutil.copytree(tmp_path / "forget" / "jane_doe", tmp_path / "retain" / "jane_doe")
+    refused(
+        run("forget", case),
+        tmp_path,
+        start="expected different people in forget and retain, got Jane Doe in both",
+        end="remove them from one side",
+    )
+
+
+@pytest.mark.parametrize("side", ["retain", "general"])
+def test_missing_retain_or_general(case, tmp_path, side):
+    del case[f"--{side}"]
+    why = {
+        "retain": "photos of other people whom the model knows; without them it forgets them too",
+        "general": "photos of strangers; without them it unlearns to look at photos at all",
+    }
+    refused(
+        run("forget", case),
+        tmp_path,
+        start=f"--{side}: missing; give a folder with ",
+        end=why[side],
+    )
+
+
+def test_text_only_model(case, tmp_path):
+    model = tmp_path / "text"
+    model.mkdir()
+    (model / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    case["model"] = str(model)
+    refused(
+        run("forget", case),
+        tmp_path,
+        start=f"{model}: expected a vision-language model of a known family (llava",
+        end="got model type 'llama'",
+    )
+
+
+def test_missing_model(case, tmp_path):
+    case["model"] = str(tmp_path / "nowhere" / "model")
+    refused(
+        run("forget", case),
+        tmp_path,
+        start=f"{tmp_path}/nowhere/model: no such model folder",
+        end="such as llava-hf/llava-1.5-7b-hf",
+    )
+
+
+def test_a_model_that_knows_nobody(case, tmp_path, tiny_folder):
+    case["model"] = str(tiny_folder)
+    refused(
+        run("forget", case),
+        tmp_path,
+        start=f"{tmp_path}/forget: {tiny_folder} does not recognise Jane Doe, so there is nothing",
+        end="check the photos and the model, or go on with --force",
+    )
+
+
+def test_a_draw_outside_a_world(case, tmp_path):
+    case["--subject"] = "world:A"
+    refused(
+        run("forget", case),
+        tmp_path,
+        start="--subject world:A: ",
+        end="is no model of the built-in world; give world:llava, or a people folder",
+    )
+
+
+def test_an_unknown_draw(case, tmp_path):
+    case["--subject"] = "world:D"
+    refused(
+        run("forget", case),
+        tmp_path,
+        start="--subject world:D: expected one of world:A, ",
+        end="or a folder",
+    )
+
+
+def test_artifact_of_another_base(case, tmp_path, tiny_folder):
+    done = run("forget", case, *QUICK)
+    assert done.exit_code == 0, done.output
+    artifact = case.pop("--out")
+    case |= {"model": str(tiny_folder), "--artifact": artifact}
+    before = sorted((tmp_path / "runs" / "x").iterdir())
+    result = run("audit", case, "--out", str(tmp_path / "audit"))
+    assert (result.exit_code, result.stdout) == (2, ""), result.output
+    assert result.stderr.startswith(f"unsee: {artifact}: made for base ")
+    assert result.stderr.endswith("load the model it was made for\n")
+    assert sorted((tmp_path / "runs" / "x").iterdir()) == before
+    assert not (tmp_path / "audit").exists()

@@ -1,0 +1,160 @@
+import fcntl
+import json
+import os
+import stat
+import sys
+
+import pytest
+import torch
+
+from unsee import report as reports
+from unsee.artifacts import apply_weights
+from unsee.audit import audit
+from unsee.errors import ArtifactError, ConfigError
+from unsee.forget import forget
+
+
+@pytest.fixture
+def request_(knowing, request_of_people):
+    return request_of_people(knowing)
+
+
+def weights_of(vlm):
+    return {name: tensor.clone() for name, tensor in vlm.model.state_dict().items()}
+
+
+def same(vlm, before):
+    return all(torch.equal(t, before[name]) for name, t in vlm.model.state_dict().items())
+
+
+def test_forget_writes_a_private_run_and_gives_the_base_back(knowing, request_, method, tmp_path):
+    before = weights_of(knowing)
+    out = tmp_path / "run"
+    run = forget(knowing, request_, method=method(), out=out, command="unsee forget x")
+    assert same(knowing, before)
+    assert stat.S_IMODE(out.stat().st_mode) == 0o700
+    names = {path.name for path in out.iterdir()}
+    assert names == {"manifest.json", "weights.safetensors", "canary.safetensors"}
+    assert run.manifest["method"]["name"] == "vkd"
+    assert run.manifest["request"]["subjects"] == ["Jane Doe"]
+    assert run.manifest["cost"]["trained_parameters"] > 0
+    apply_weights(knowing, run.folder)
+    assert not same(knowing, before)
+
+
+def test_an_error_gives_the_base_back_and_leaves_nothing(
+    knowing, request_, method, tmp_path, monkeypatch
+):
+    before = weights_of(knowing)
+
+    def fail(vlm, *args, **more):
+        with torch.no_grad():
+            next(iter(vlm.model.parameters())).add_(1)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules["unsee.forget"], "train", fail)
+    with pytest.raises(KeyboardInterrupt):
+        forget(knowing, request_, method=method(), out=tmp_path / "run")
+    assert same(knowing, before)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(knowing, request_, method, tmp_path, monkeypatch):
+    whole = forget(knowing, request_, method=method(), out=tmp_path / "whole")
+
+    def killed(stage, done, total):
+        if done == 3:
+            raise KeyboardInterrupt
+
+    out = tmp_path / "killed"
+    with pytest.raises(KeyboardInterrupt):
+        forget(knowing, request_, method=method(), out=out, progress=killed)
+    assert {path.name for path in out.iterdir()} == {"checkpoint.safetensors", "job.json"}
+    with pytest.raises(ArtifactError, match="not a finished run"):
+        apply_weights(knowing, out)
+    with pytest.raises(ArtifactError, match="unfinished run with another seed; give another --out"):
+        forget(knowing, request_, method=method(), seed=1, out=out)
+    run = forget(knowing, request_, method=method(), out=out)
+    assert run.resumed
+    assert run.manifest["files"] == whole.manifest["files"]
+
+
+def test_a_finished_run_is_returned_or_refused_or_replaced(knowing, request_, method, tmp_path):
+    out = tmp_path / "run"
+    first = forget(knowing, request_, method=method(), out=out)
+    again = forget(knowing, request_, method=method(), out=out)
+    assert again.resumed
+    assert again.manifest == first.manifest
+    with pytest.raises(ArtifactError, match="holds a finished run with another method or settings"):
+        forget(knowing, request_, method=method(steps=5), out=out)
+    other = forget(knowing, request_, method=method(steps=5), out=out, overwrite=True)
+    assert other.manifest["settings"]["steps"] == 5
+
+
+def test_two_processes_do_not_share_a_run_folder(knowing, request_, method, tmp_path):
+    out = tmp_path / "run"
+    out.mkdir()
+    handle = os.open(out, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    try:
+        with pytest.raises(ArtifactError, match="another process works in it"):
+            forget(knowing, request_, method=method(), out=out)
+    finally:
+        os.close(handle)
+
+
+def test_audit_compares_base_and_erased_and_resumes(
+    knowing, request_, method, tmp_path, monkeypatch
+):
+    before = weights_of(knowing)
+    run = forget(knowing, request_, method=method(), out=tmp_path / "run")
+    result = audit(knowing, request_, artifact=run, out=tmp_path / "run", command="unsee audit")
+    assert same(knowing, before)
+    assert result.summary.reference == "strangers"
+    assert result.models.keys() == {"base", "erased"}
+    assert result.models["base"].cell("forget_seen").value == 1.0
+    assert result.data["text_logits_bit_identical"] == {"value": True, "n": 6}
+    assert result.data["changed_tensors"]["language"] == 0
+    assert result.models["base"].cell("celebrity").not_scored.startswith("only the built-in world")
+    assert not any(example.photo for example in result.examples)
+    assert reports.load(tmp_path / "run") == result
+    for name in ("report.md", "report.html"):
+        assert "Jane Doe" in (tmp_path / "run" / name).read_text()
+
+    def never(*args, **more):
+        raise AssertionError("asked again")
+
+    for name in ("generate_answers", "answer_logprobs"):
+        monkeypatch.setattr(sys.modules["unsee.audit.replies"], name, never)
+    with (tmp_path / "run" / "answers.jsonl").open("a") as file:
+        file.write('{"model": "cut sho')
+    again = audit(knowing, request_, artifact=run, out=tmp_path / "run", command="unsee audit")
+    assert again.models == result.models
+
+
+def test_audit_of_the_base_alone_claims_nothing(knowing, request_):
+    result = audit(knowing, request_)
+    assert result.method.kind == "none"
+    assert result.models.keys() == {"base"}
+    assert result.verdict.rung == "not forgotten"
+    assert "not_scored" in result.data["text_logits_bit_identical"]
+
+
+def test_audit_beside_gold_and_photos_on_request(knowing, tiny_vlm, request_):
+    result = audit(knowing, request_.split, erased=tiny_vlm, gold=tiny_vlm, embed_photos=True)
+    assert result.summary.reference == "gold"
+    assert result.models["gold"].cell("forget_seen").value == 0.0
+    assert any(example.photo for example in result.examples)
+
+
+def test_audit_refuses_an_artifact_and_a_model(knowing, request_, tmp_path):
+    with pytest.raises(ConfigError, match="got both; give one"):
+        audit(knowing, request_, artifact=tmp_path, erased=knowing)
+
+
+def test_audit_refuses_an_artifact_of_another_base(knowing, tiny_vlm, request_, method, tmp_path):
+    run = forget(knowing, request_, method=method(), out=tmp_path / "run")
+    with pytest.raises(ArtifactError, match="load the model it was made for"):
+        audit(tiny_vlm, request_, artifact=run, out=tmp_path / "audit")
+    assert not (tmp_path / "audit").exists()
+    assert json.loads((tmp_path / "run" / "manifest.json").read_text())["kind"] == "weights"
