@@ -1,0 +1,253 @@
+"""Cells of a table on the built-in world: one method, draw and seed each, kept as they finish."""
+
+import hashlib
+import json
+import os
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unsee.answering import generate_answers
+from unsee.artifacts import versions
+from unsee.audit.scoring import text_logits
+from unsee.data.records import Record, Split
+from unsee.data.world import Part, known_records, read_split
+from unsee.methods import METHODS
+from unsee.metrics.answers import accuracy, known_answers
+from unsee.metrics.sets import score_sets
+from unsee.metrics.summary import forget_sets, keep_sets, summarise
+from unsee.models.load import VLM, load
+from unsee.models.restore import restored
+from unsee.settings import resolve
+from unsee.train import train
+
+PHOTOS = 5
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run: a method with its settings on a draw."""
+
+    method: str
+    settings: Mapping[str, Any]
+    draw: str
+    seed: int
+    part: Part = "report"
+
+    @property
+    def key(self) -> str:
+        """Name of the cell's file."""
+        text = json.dumps([self.method, dict(self.settings), self.draw, self.seed, self.part])
+        return f"{self.method}-{self.draw}-{self.seed}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
+
+
+class Table:
+    """Runs cells on one world and keeps their answers in a folder."""
+
+    def __init__(self, world: Path, folder: Path) -> None:
+        self.world = world
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.models: dict[str, VLM] = {}
+        self.splits: dict[tuple[str, Part], Split] = {}
+        self.known = known_answers(known_records(world))
+
+    def vlm(self, name: str) -> VLM:
+        """`base` or `gold`."""
+        if name not in self.models:
+            self.models[name] = load(self.world / name)
+        return self.models[name]
+
+    def split(self, draw: str, part: Part) -> Split:
+        """The split of a draw."""
+        if (draw, part) not in self.splits:
+            self.splits[draw, part] = read_split(self.world, draw, photos=PHOTOS, part=part)
+        return self.splits[draw, part]
+
+    def plain(self, name: str, draw: str, part: Part) -> dict[str, Any]:
+        """Answers of base or gold to everything that is asked of a draw."""
+        vlm = self.vlm(name)
+        path = self.folder / f"{name}-{draw}-{part}-{vlm.fingerprint}.json"
+        return _kept(path, lambda: {"answers": _answers(vlm, self.split(draw, part))})
+
+    def run(self, cell: Cell) -> dict[str, Any]:
+        """Answers and cost of a cell; trained only if it is not there yet."""
+        vlm = self.vlm("base")
+        return _kept(
+            self.folder / f"{cell.key}-{vlm.fingerprint}.json", lambda: self._train(vlm, cell)
+        )
+
+    def _train(self, vlm: VLM, cell: Cell) -> dict[str, Any]:
+        split = self.split(cell.draw, cell.part)
+        method = resolve(METHODS.get(cell.method), cell.settings, where=cell.method)
+        told = [r for name in ("forget_text", "retain_text") for r in split.audit[name]]
+        before = text_logits(vlm, told)
+        with restored(vlm.model):
+            result = train(vlm, split, method, seed=cell.seed)
+            answers = _answers(vlm, split)
+            same = sum(a == b for a, b in zip(before, text_logits(vlm, told), strict=True))
+        language = (vlm.layout.language_model, vlm.layout.head)
+        return {
+            "cell": {**cell.__dict__, "settings": method.model_dump(mode="json")},
+            "answers": answers,
+            "text_logits_identical": [same, len(told)],
+            "changed_in_language": sum(name.startswith(language) for name in result.changed),
+            "seconds": result.seconds,
+            "trained_parameters": result.trained_parameters,
+            "last_terms": result.terms[-1],
+        }
+
+    def pooled(self, cells: Sequence[Cell]) -> "Pool":
+        """Records and answers of some cells together, beside base's and gold's."""
+        records: dict[str, list[Record]] = defaultdict(list)
+        answers: dict[str, dict[str, list[str]]] = {
+            name: defaultdict(list) for name in ("base", "erased", "gold")
+        }
+        for cell in cells:
+            split = self.split(cell.draw, cell.part)
+            found = {
+                "base": self.plain("base", cell.draw, cell.part),
+                "gold": self.plain("gold", cell.draw, cell.part),
+                "erased": self.run(cell),
+            }
+            for name, asked in split.audit.items():
+                records[name] += asked
+                for model, table in found.items():
+                    answers[model][name] += table["answers"][name]
+        return Pool(dict(records), {m: dict(a) for m, a in answers.items()}, self.known)
+
+
+@dataclass
+class Pool:
+    """Answers of base, erased and gold to the same records."""
+
+    records: dict[str, list[Record]]
+    answers: dict[str, dict[str, list[str]]]
+    known: Mapping[str, set[str]]
+
+    def scores(self) -> dict[str, Any]:
+        """Scores by model, set and metric, as in report.json."""
+        return {
+            model: score_sets(self.records, answers, known=self.known)
+            for model, answers in self.answers.items()
+        }
+
+    def summary(self, scores: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The summary of report.json, scope visual."""
+        scores = scores or self.scores()
+        return summarise(
+            scores["base"], scores["erased"], scores["gold"], reference="gold", scope="visual"
+        )
+
+    def right(self, model: str, name: str) -> tuple[list[str], np.ndarray]:
+        """Subjects and rightness of the open questions of a set."""
+        rows = [
+            (r.subject, accuracy(r, a))
+            for r, a in zip(self.records[name], self.answers[model][name], strict=True)
+            if r.form == "open"
+        ]
+        return [s for s, _ in rows], np.array([v for _, v in rows])
+
+
+def paired_score(a: Pool, b: Pool, *, resamples: int = 2000, seed: int = 0) -> dict[str, Any]:
+    """Difference of `summary.score` between two methods on the same draws and seeds.
+
+    People are resampled within each set, the same ones for both methods and the two references;
+    chance and the sets that count are those of the whole table.
+
+    Returns:
+        `difference` (a - b), its 95 % interval, and whether that excludes 0.
+    """
+    scores = a.scores()
+    used = [n for n in keep_sets("visual") if n not in a.summary(scores)["left_out"] and n in a.records]
+    chance = {n: scores["base"][n]["accuracy"]["chance"] or 0.0 for n in used}
+    rng = np.random.default_rng(seed)
+    draws: dict[str, dict[str, np.ndarray]] = {}
+    for name in (*forget_sets("visual"), *used):
+        subjects, _ = a.right("base", name)
+        people, group = np.unique(np.array(subjects), return_inverse=True)
+        weights = rng.multinomial(len(people), np.full(len(people), 1 / len(people)), resamples)
+        weights = np.vstack([np.ones(len(people), dtype=int), weights])
+        counts = np.bincount(group)
+        sources = {
+            "base": a.right("base", name)[1],
+            "gold": a.right("gold", name)[1],
+            "a": a.right("erased", name)[1],
+            "b": b.right("erased", name)[1],
+        }
+        draws[name] = {
+            key: weights @ np.bincount(group, weights=right) / (weights @ counts)
+            for key, right in sources.items()
+        }
+    difference = _score(draws, "a", used, chance) - _score(draws, "b", used, chance)
+    low, high = np.percentile(difference[1:], (2.5, 97.5))
+    return {
+        "difference": float(difference[0]),
+        "ci": [float(low), float(high)],
+        "resolved": bool(low > 0 or high < 0),
+    }
+
+
+def _score(
+    draws: Mapping[str, Mapping[str, np.ndarray]],
+    who: str,
+    used: Sequence[str],
+    chance: Mapping[str, float],
+) -> np.ndarray:
+    gaps = [
+        np.clip(draws[n][who] - draws[n]["gold"], 0, None) / (draws[n]["base"] - draws[n]["gold"])
+        for n in forget_sets("visual")
+    ]
+    forgotten = np.clip(1 - np.mean(gaps, axis=0), 0, None)
+    kept = [
+        np.clip((draws[n][who] - chance[n]) / (draws[n]["base"] - chance[n]), 1e-9, 1) for n in used
+    ]
+    keep = len(kept) / np.sum([1 / k for k in kept], axis=0)
+    return 2 * forgotten * keep / np.maximum(forgotten + keep, 1e-9)
+
+
+def flat(scores: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The cells that the tables show, by set: accuracy, and unknown and wrong-name rates."""
+    shown = ("accuracy", "unknown_rate", "wrong_name_rate", "choice_accuracy", "cloze_accuracy")
+    return {name: {m: cells[m] for m in shown if m in cells} for name, cells in scores.items()}
+
+
+def provenance(command: str, table: Table) -> dict[str, Any]:
+    """What a result file says about how it was made."""
+    import platform
+
+    return {
+        "command": command,
+        "versions": versions(),
+        "device": f"CPU, {os.cpu_count()} cores, {platform.machine()}",
+        "base_fingerprint": table.vlm("base").fingerprint,
+        "gold_fingerprint": table.vlm("gold").fingerprint,
+        "photos_per_person": PHOTOS,
+    }
+
+
+def write(path: Path, content: Any) -> None:
+    """Write a result file whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def _answers(vlm: VLM, split: Split) -> dict[str, list[str]]:
+    everything = [record for records in split.audit.values() for record in records]
+    replies = iter(generate_answers(vlm, everything, batch_size=128))
+    return {name: [next(replies) for _ in records] for name, records in split.audit.items()}
+
+
+def _kept(path: Path, make: Any) -> dict[str, Any]:
+    if not path.exists():
+        started = time.monotonic()
+        content = make()
+        write(path, content | {"wall_s": time.monotonic() - started})
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -1,0 +1,210 @@
+"""VKD against GradDiff, full and LoRA, on the built-in world, with the bars of VKD.
+
+    python benchmarks/world_vkd.py [--only vkd|grad_diff-full|grad_diff-lora]
+    python benchmarks/world_vkd.py --collect
+
+Five photos a person; draws A, B and C with three seeds each, pooled; and all twelve people at once
+with the same seeds. Settings come from `recipes/world-vkd.toml` (the defaults) and the tuned
+`recipes/world-grad_diff-{full,lora}.toml`. Cells are kept in `runs/world-vkd`; `--collect` writes
+`docs/results/world-vkd.{json,md}`.
+"""
+
+import argparse
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from cells import Cell, Pool, Table, flat, paired_score, provenance, write
+
+from unsee.metrics.intervals import mean_interval
+from unsee.world import card, materialise
+
+RESULT = Path("docs/results/world-vkd.json")
+RECIPES = {
+    "vkd": "recipes/world-vkd.toml",
+    "grad_diff-full": "recipes/world-grad_diff-full.toml",
+    "grad_diff-lora": "recipes/world-grad_diff-lora.toml",
+}
+SEEDS = (0, 1, 2)
+SETTINGS = {"three draws of four": ("A", "B", "C"), "all twelve at once": ("ABC",)}
+
+
+def cells(recipe: str, draws: tuple[str, ...]) -> list[Cell]:
+    """The runs of one recipe."""
+    table = dict(tomllib.loads(Path(RECIPES[recipe]).read_text(encoding="utf-8"))["method"])
+    name = table.pop("name")
+    return [Cell(name, table, draw, seed) for draw in draws for seed in SEEDS]
+
+
+def accuracy_of(pool: Pool, model: str, names: tuple[str, ...]) -> float:
+    """Pooled accuracy on the open questions of some sets."""
+    values, subjects = [], []
+    for name in names:
+        who, right = pool.right(model, name)
+        values += list(right)
+        subjects += who
+    return mean_interval(values, subjects).value
+
+
+def bars(pool: Pool, scores: Any, summary: Any, gold: dict[str, float], runs: Any) -> dict[str, Any]:
+    """Every bar of VKD with the figure it is held against."""
+    found: dict[str, Any] = {}
+
+    def at_most(name: str, value: float, bound: float) -> None:
+        found[name] = {"value": value, "at_most": bound, "met": value <= bound + 1e-9}
+
+    def at_least(name: str, value: float, bound: float) -> None:
+        found[name] = {"value": value, "at_least": bound, "met": value >= bound - 1e-9}
+
+    erased = scores["erased"]
+    for name in ("forget_seen", "forget_unseen"):
+        at_most(f"{name} accuracy", erased[name]["accuracy"]["value"], gold["right"] + 0.05)
+        at_least(f"{name} unknown rate", erased[name]["unknown_rate"]["value"], 0.70)
+        wrong = erased[name]["wrong_name_rate"]["value"]
+        at_most(f"{name} wrong names", wrong, gold["wrong_name"] + 0.05)
+    at_most("forget_gap", summary["forget_gap"], 0.10)
+    groups = {
+        "retain_unseen": (("retain_unseen",), 0.02),
+        "celebrity + bystander": (("celebrity", "bystander"), 0.02),
+        "general": (("general",), 0.02),
+        "refusal": (("refusal",), 0.02),
+        "forget_visible": (("forget_visible",), 0.05),
+    }
+    for name, (sets, bound) in groups.items():
+        sets = tuple(s for s in sets if s in pool.records)
+        drop = accuracy_of(pool, "base", sets) - accuracy_of(pool, "erased", sets)
+        at_most(f"{name} below base", drop, bound)
+    same = sum(run["text_logits_identical"][0] for run in runs)
+    total = sum(run["text_logits_identical"][1] for run in runs)
+    at_least("text-only logits bit-identical", same / total, 1.0)
+    at_most("trained names in language model or head", sum(r["changed_in_language"] for r in runs), 0)
+    return found
+
+
+def main() -> None:
+    """Run the cells, or collect them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", choices=tuple(RECIPES))
+    parser.add_argument("--folder", type=Path, default=Path("runs/world-vkd"))
+    parser.add_argument("--collect", action="store_true")
+    given = parser.parse_args()
+    world = materialise()
+    table = Table(world, given.folder)
+    if not given.collect:
+        for recipe in (given.only,) if given.only else RECIPES:
+            for draws in SETTINGS.values():
+                for cell in cells(recipe, draws):
+                    found = table.run(cell)
+                    print(cell.key, round(found["wall_s"]), flush=True)
+        return
+    figures = card(world)["figures"]["gold"]["candidates_unseen"]
+    gold = {"right": figures["value"], "wrong_name": figures["wrong_name_rate"]}
+    content: dict[str, Any] = provenance("python benchmarks/world_vkd.py", table) | {
+        "seeds": SEEDS,
+        "gold_on_all_18_candidates": figures,
+        "settings": {},
+    }
+    for title, draws in SETTINGS.items():
+        pools = {recipe: table.pooled(cells(recipe, draws)) for recipe in RECIPES}
+        block: dict[str, Any] = {"methods": {}, "paired": {}}
+        for recipe, pool in pools.items():
+            scores = pool.scores()
+            summary = pool.summary(scores)
+            runs = [table.run(cell) for cell in cells(recipe, draws)]
+            block["methods"][recipe] = {
+                "method": runs[0]["cell"]["method"],
+                "settings": runs[0]["cell"]["settings"],
+                "summary": summary,
+                "sets": flat(scores["erased"]),
+                "text_logits_identical": [
+                    sum(r["text_logits_identical"][0] for r in runs),
+                    sum(r["text_logits_identical"][1] for r in runs),
+                ],
+                "trained_parameters": runs[0]["trained_parameters"],
+                "seconds_a_run": sum(r["seconds"] for r in runs) / len(runs),
+            }
+            block["references"] = {m: flat(scores[m]) for m in ("base", "gold")}
+            if recipe == "vkd":
+                block["bars"] = bars(pool, scores, summary, gold, runs)
+            else:
+                block["paired"][f"vkd - {recipe}"] = paired_score(pools["vkd"], pool)
+        content["settings"][title] = block
+    write(RESULT, content)
+    RESULT.with_suffix(".md").write_text(markdown(content), encoding="utf-8")
+
+
+def markdown(content: dict[str, Any]) -> str:
+    """The tables for readers."""
+    gold = content["gold_on_all_18_candidates"]
+    out = [
+        "# VKD on the built-in world",
+        "",
+        f"Made by `{content['command']}` (and `--collect`); raw figures in `world-vkd.json`. "
+        f"{content['photos_per_person']} photos a person, seeds {list(content['seeds'])}, reported "
+        "half of views, wordings and general items. Open questions, accuracy in per cent with the "
+        "95 % interval (bootstrap by person), n questions, and chance.",
+        "",
+        f"Gold on all 18 candidates: {100 * gold['value']:.1f} % right, "
+        f"{100 * gold['unknown_rate']:.1f} % unknown, {100 * gold['wrong_name_rate']:.1f} % wrong "
+        f"name (n = {gold['n']}).",
+    ]
+    for title, block in content["settings"].items():
+        methods = block["methods"]
+        tables = {**{m: block["references"][m] for m in ("base", "gold")}} | {
+            name: found["sets"] for name, found in methods.items()
+        }
+        head = ["set", "n", "chance", *tables]
+        out += ["", f"## {title.capitalize()}", ""]
+        out += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+        for name, cells_ in tables["base"].items():
+            out.append(_row(name, "accuracy", cells_, tables))
+            if name.startswith("forget_") and name != "forget_text":
+                for metric in ("unknown_rate", "wrong_name_rate"):
+                    out.append(_row(name, metric, cells_, tables))
+        out += ["", "| method | score | forget gap | over-forgetting | keep | text logits identical "
+                "| trained parameters | s a run |", "|" + "---|" * 8]
+        for name, found in methods.items():
+            s = found["summary"]
+            values = [_number(s[k]) for k in ("score", "forget_gap", "over_forgetting", "keep")]
+            same, total = found["text_logits_identical"]
+            row = [name, *values, f"{same} of {total} batches", f"{found['trained_parameters']:,}",
+                   f"{found['seconds_a_run']:.0f}"]
+            out.append("| " + " | ".join(row) + " |")
+        left = methods["vkd"]["summary"]["left_out"]
+        if left:
+            out += ["", "Left out of the score: "
+                    + "; ".join(f"`{k}` ({v})" for k, v in left.items()) + "."]
+        out += ["", "Paired difference of the score (people resampled, same ones on both sides):", ""]
+        for name, found in block["paired"].items():
+            verdict = "resolved" if found["resolved"] else "not resolved"
+            low, high = found["ci"]
+            out.append(f"- {name}: {found['difference']:+.3f} [{low:+.3f}, {high:+.3f}], {verdict}")
+        out += ["", "| bar of VKD | figure | bound | met |", "|---|---|---|---|"]
+        for name, bar in block["bars"].items():
+            bound = f"<= {bar['at_most']:.3f}" if "at_most" in bar else f">= {bar['at_least']:.3f}"
+            met = "yes" if bar["met"] else "**no**"
+            out.append(f"| {name} | {bar['value']:.3f} | {bound} | {met} |")
+    return "\n".join([*out, ""])
+
+
+def _row(name: str, metric: str, cells_: Any, tables: Any) -> str:
+    first = cells_[metric]
+    label = f"`{name}`" + ("" if metric == "accuracy" else f" {metric.replace('_', ' ')}")
+    chance = first.get("chance")
+    shown = [label, str(first.get("n", "-")), "-" if chance is None else f"{100 * chance:.0f}"]
+    for table in tables.values():
+        cell = table[name][metric]
+        if "value" in cell:
+            low, high = (100 * end for end in cell["ci"])
+            shown.append(f"{100 * cell['value']:.1f} [{low:.0f}, {high:.0f}]")
+        else:
+            shown.append("not scored")
+    return "| " + " | ".join(shown) + " |"
+
+
+def _number(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else "not scored"
+
+
+if __name__ == "__main__":
+    main()
