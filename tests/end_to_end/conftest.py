@@ -132,8 +132,14 @@ def request_of_people(people):
     """Asks the model, and gives the request to forget Jane Doe."""
 
     def build(vlm, **more):
-        folders = [people / side for side in ("forget", "retain", "general")]
-        return from_folders(*folders, people / "strangers", vlm=vlm, **more)
+        return from_folders(
+            people / "forget",
+            people / "retain",
+            people / "general",
+            people / "strangers",
+            vlm=vlm,
+            **more,
+        )
 
     return build
 

@@ -5,7 +5,17 @@ from typing import Annotated
 
 import typer
 
-from unsee.cli.session import Debug, Json, Quiet, Seed, hush, print_json, progress, verb
+from unsee.cli.session import (
+    Debug,
+    Json,
+    Quiet,
+    Seed,
+    command_line,
+    hush,
+    print_json,
+    progress,
+    verb,
+)
 
 app = typer.Typer(
     help="Build the fictitious people and their models anew, or look at them.\n\n"
@@ -30,10 +40,13 @@ def make(
     Example: unsee world make --out runs/world
     """
     hush()
+    import torch
+
     from unsee.world import make as make_world
 
+    torch.set_num_threads(threads)
     with progress(quiet=quiet) as report:
-        make_world(out, seed=seed, progress=report, threads=threads)
+        make_world(out, seed=seed, command=command_line(), progress=report)
     if as_json:
         print_json({"world": str(out)})
     else:
