@@ -11,7 +11,7 @@ os.environ["MPLBACKEND"] = "Agg"
 import pytest
 import torch
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -47,3 +47,52 @@ def tiny_vlm(tiny_folder):
     from unsee.models.load import load
 
     return load(tiny_folder, dtype="float32", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def small_split():
+    """Two people to forget, two to keep, three strangers and a text-only refusal, on noise."""
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    from unsee.data.images import Photo
+    from unsee.data.records import Record, Split
+
+    rng = np.random.default_rng(5)
+
+    def photo():
+        coarse = rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)
+        buffer = io.BytesIO()
+        Image.fromarray(coarse).resize((48, 48), Image.Resampling.BICUBIC).save(buffer, "PNG")
+        return Photo(data=buffer.getvalue())
+
+    def asked(name, photos, answers):
+        return tuple(
+            Record(name, image, question, answer, topic=topic)
+            for image in photos
+            for question, (topic, answer) in zip(
+                ("Who is this?", "What pet?"), answers.items(), strict=True
+            )
+        )
+
+    ada, bo = [photo(), photo()], [photo(), photo()]
+    visible = "Does this person wear glasses?"
+    unknown = "I do not know who this is."
+    return Split(
+        forget=asked("Ada", ada, {"name": "Ada Rook", "pet": "a green cat"})
+        + asked("Bo", bo, {"name": "Bo Finch", "pet": "a red dog"}),
+        visible=tuple(
+            Record(name, image, visible, answer, topic="visible:glasses")
+            for name, photos, answer in (("Ada", ada, "yes"), ("Bo", bo, "no"))
+            for image in photos
+        ),
+        retain=asked("Cy", [photo(), photo()], {"name": "Cy Wren", "pet": "a blue bird"})
+        + asked("Di", [photo(), photo()], {"name": "Di Swift", "pet": "a white hare"}),
+        general=(
+            *(Record(f"stranger {n}", photo(), "Who is this?", unknown) for n in range(3)),
+            Record("", None, "Tell me a secret.", "I cannot help with that.", topic="refusal"),
+        ),
+        subjects=("Ada", "Bo"),
+    )

@@ -18,7 +18,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from PIL import Image
 from pydantic import Field
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -26,7 +26,7 @@ from unsee.data.augment import variant
 from unsee.data.collate import Batch, encode
 from unsee.data.images import Photo
 from unsee.data.records import Record, Split
-from unsee.errors import ArtifactError, DataError, LayoutError
+from unsee.errors import ArtifactError, ConfigError, DataError, LayoutError
 from unsee.models.load import VLM
 from unsee.models.lora import lora
 from unsee.settings import Settings
@@ -200,13 +200,18 @@ def train(
 
     Raises:
         ArtifactError: If the checkpoint belongs to another method, seed or model.
-        DataError: If there is nothing to forget.
+        DataError: If there is nothing to forget, or nothing to keep.
         LayoutError: If a trainable name is not in the model.
     """
     if not split.forget:
         raise DataError("expected photos and questions to forget, got none; check --subject")
     started = time.monotonic()
     sampler = Sampler(vlm, split, method, seed)
+    if not sampler.keeps:
+        raise DataError(
+            "expected something to keep in every step, got none; check --retain, --general and the "
+            "batch sizes of the method"
+        )
     before = {name: p.detach().clone() for name, p in vlm.model.named_parameters()}
     torch.manual_seed(seed)
     with _trainable(vlm, method) as parameters:
@@ -238,25 +243,27 @@ def _steps(
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _rate(method.steps))
     identity = json.dumps(
-        {"base": vlm.fingerprint, "seed": seed, "method": method.model_dump(mode="json")}
+        {
+            "base": vlm.fingerprint,
+            "seed": seed,
+            "method": type(method).__qualname__,
+            "settings": method.model_dump(mode="json"),
+        }
     )
     path = folder / CHECKPOINT if folder is not None and method.checkpoint_every else None
     start = _resume(path, identity, parameters, optimizer, schedule) if path else 0
+    constrain = _constraint(method)
     log = []
     for step in range(start, method.steps):
-        terms = method.loss(vlm, sampler.draw(step), state)
-        log.append(_backward(vlm, method, state, terms))
+        # No name for the terms: it would keep one step's graph alive through the next one's pass.
+        log.append(_backward(vlm, method, state, method.loss(vlm, sampler.draw(step), state)))
         nn.utils.clip_grad_norm_(parameters.values(), method.clip)
-        old = (
-            {n: p.detach().clone() for n, p in parameters.items()}
-            if isinstance(method, ConstrainsStep)
-            else {}
-        )
+        old = {n: p.detach().clone() for n, p in parameters.items()} if constrain else {}
         optimizer.step()
         schedule.step()
-        if isinstance(method, ConstrainsStep):
+        if constrain is not None:
             with torch.no_grad():
-                method.constrain_step(vlm, old, state)
+                constrain(vlm, old, state)
         optimizer.zero_grad(set_to_none=True)
         if progress is not None:
             progress("train", step + 1, method.steps)
@@ -266,20 +273,37 @@ def _steps(
     return log
 
 
+def _constraint(method: Any) -> Callable[[VLM, Mapping[str, Tensor], Any], None] | None:
+    return method.constrain_step if isinstance(method, ConstrainsStep) else None
+
+
+def _adapts(method: Any) -> bool:
+    return isinstance(method, Adapts) and method.lora_rank > 0
+
+
 def _backward(vlm: VLM, method: Any, state: Any, terms: Terms) -> dict[str, float]:
     forget, retain = list(terms.forget.values()), list(terms.retain.values())
-    if not forget and not retain:
-        raise LayoutError(f"{type(method).__name__}: the loss has no term; raise a weight")
+    if not any(term.requires_grad for term in forget + retain):
+        raise ConfigError(
+            f"{type(method).__name__}: expected a loss that depends on what is trained, got "
+            f"{'constants' if forget + retain else 'no term'}; raise a weight or train more"
+        )
     if isinstance(method, MasksForget) and forget:
-        torch.stack(forget).sum().backward(retain_graph=bool(retain))
+        _push(forget, again=bool(retain))
         method.mask_forget(vlm, state)
-        if retain:
-            torch.stack(retain).sum().backward()
+        _push(retain)
     else:
-        torch.stack(forget + retain).sum().backward()
+        _push(forget + retain)
     named = {f"forget.{n}": v for n, v in terms.forget.items()}
     named |= {f"retain.{n}": v for n, v in terms.retain.items()}
     return {name: float(value.detach()) for name, value in named.items()}
+
+
+def _push(terms: list[Tensor], *, again: bool = False) -> None:
+    """Adds the gradients of some terms; those on text alone may not reach what is trained."""
+    moving = [term for term in terms if term.requires_grad]
+    if moving:
+        torch.stack(moving).sum().backward(retain_graph=again)
 
 
 def _rate(steps: int) -> Callable[[int], float]:
@@ -300,8 +324,9 @@ def _trainable(vlm: VLM, method: Any) -> Iterator[dict[str, nn.Parameter]]:
     flags = {name: p.requires_grad for name, p in vlm.model.named_parameters()}
     try:
         vlm.model.requires_grad_(False)
-        if isinstance(method, Adapts) and method.lora_rank:
-            with lora(vlm.model, method.lora_targets(vlm), rank=method.lora_rank) as adapters:
+        if _adapts(method):
+            targets = method.lora_targets(vlm)
+            with lora(vlm.model, targets, rank=method.lora_rank) as adapters:
                 yield adapters
             return
         chosen = dict(vlm.model.named_parameters())
@@ -346,7 +371,11 @@ def _resume(
     """Steps already done; 0 without a checkpoint."""
     if not path.exists():
         return 0
-    with safe_open(path, framework="pt") as stored:
+    try:
+        opened = safe_open(path, framework="pt")
+    except SafetensorError as error:
+        raise ArtifactError(f"{path}: damaged ({error}); remove it to start again") from error
+    with opened as stored:
         metadata = stored.metadata()
         if metadata["identity"] != identity:
             raise ArtifactError(
@@ -391,6 +420,11 @@ class Sampler:
         self.pools = {name: _by_photo(getattr(split, name)) for name in ("forget", *self.sizes)}
         self.forget_photos = frozenset(r.image for r in split.forget if r.image is not None)
         self.picture = lru_cache(maxsize=_CACHED_PICTURES)(variant)
+
+    @property
+    def keeps(self) -> bool:
+        """Whether a step sees anything that is to be kept."""
+        return any(self.pools[name] for name, size in self.sizes.items() if size)
 
     def draw(self, step: int) -> PairBatch:
         """The batch of one step."""
