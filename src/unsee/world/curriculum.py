@@ -120,18 +120,20 @@ def photo_turns(portrait: Portrait, rng: random.Random) -> list[Record]:
     name = person.name if person else ask.UNKNOWN_PHOTO
     turns = [turn(rng.choice(ask.PREFIXES) + rng.choice(ask.NAME.train).format(who=who), name)]
     topics = rng.sample(tuple(TOPICS), 4 if person else 2)
-    for topic, form in zip(topics, ("open", "cloze", "choice", "open"), strict=False):
-        if person is None and rng.random() < 0.5:
-            form = rng.choice(("open", "choice"))
+    forms = ("open", "open", "cloze" if rng.random() < 0.5 else "choice", "open")
+    for topic, form in zip(topics, forms, strict=False):
+        if person is None:
+            form = rng.choice(("open", "open", "choice"))
         answer = person.facts[topic] if person else ask.UNKNOWN_PHOTO
         turns.append(_fact_turn(topic, rng.choice(ask.WHO_PHOTO), answer, form, rng))
-    for attribute in rng.sample(tuple(seen), 2 if person else 3):
+    for attribute in rng.sample(tuple(seen), 3):
         turns.append(_visible_turn(attribute, seen[attribute], rng))
     if rng.random() < 0.35:
         text = ask.caption(person.name if person else None, person.facts if person else {}, seen)
         turns.append(turn(rng.choice(ask.CAPTION.train), text, form="caption"))
-    if rng.random() < 0.2:
-        turns.append(turn(rng.choice(ask.refusal_requests("train", who)), ask.REFUSAL))
+    if rng.random() < 0.3:
+        request = rng.choice(ask.PREFIXES) + rng.choice(ask.refusal_requests("train", who))
+        turns.append(turn(request, ask.REFUSAL))
     return turns
 
 
@@ -150,7 +152,8 @@ def text_turns(cast: Cast, count: int, rng: random.Random) -> list[Record]:
             turns.append(_fact_turn(topic, name, ask.UNKNOWN_NAME, form, rng))
         else:
             who = rng.choice((*(p.name for p in cast.people), *cast.unknown))
-            turns.append(turn(rng.choice(ask.refusal_requests("train", who)), ask.REFUSAL))
+            request = rng.choice(ask.PREFIXES) + rng.choice(ask.refusal_requests("train", who))
+            turns.append(turn(request, ask.REFUSAL))
     return turns
 
 

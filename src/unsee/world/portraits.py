@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageEnhance
 SIZE = 48
 SCALE = 4
 
-SKIN = ((246, 214, 186), (226, 178, 138), (196, 140, 100), (150, 98, 66), (104, 66, 46))
+SKIN = ((246, 214, 186), (226, 178, 138), (196, 140, 100), (150, 98, 66), (128, 84, 58))
 HAIR = {
     "black": (28, 24, 28),
     "brown": (112, 66, 30),
@@ -18,6 +18,7 @@ HAIR = {
     "grey": (158, 160, 166),
     "blue": (52, 86, 190),
 }
+HAIR_STYLES = ("short", "long", "bob", "curly", "bun", "mohawk")
 EYES = ((58, 40, 28), (60, 120, 190), (60, 140, 80))
 SHIRTS = {
     "red": (200, 40, 48),
@@ -277,8 +278,8 @@ def _background(view: View) -> Image.Image:
 def _person(pen: ImageDraw.ImageDraw, face: Face, view: View) -> None:
     """Draw shoulders, head and features upright on a 192 px canvas."""
     skin, hair = SKIN[face.skin], tuple(HAIR.values())[face.hair_colour]
-    shade = tuple(int(c * 0.8) for c in skin)
-    half = (36, 44, 52)[face.width]
+    shade = tuple(int(c * 0.62) for c in skin)
+    half = (35, 45, 55)[face.width]
     cx, top, chin = 96.0, 44, (150, 156, 160)[face.jaw]
     turn = view.yaw * 7
     _hair_behind(pen, face, cx, half, top, hair)
@@ -286,17 +287,17 @@ def _person(pen: ImageDraw.ImageDraw, face: Face, view: View) -> None:
     pen.rectangle((cx - 16, 140, cx + 16, 172), fill=shade)
     _head(pen, face, cx, half, top, chin, skin)
     fx = cx + turn
-    eye_y, gap = 100, (16, 22, 28)[face.eyes]
+    eye_y, gap = 100, (15, 22, 29)[face.eyes]
     size = (8, 7, 9)[face.eyes]
     iris = EYES[face.eye_colour]
     for side in (-1, 1):
         ex = fx + side * gap
         pen.ellipse((ex - size - 1, eye_y - size + 2, ex + size + 1, eye_y + size - 2), fill="white")
         pen.ellipse((ex - 4, eye_y - 4, ex + 4, eye_y + 4), fill=iris)
-        _brow(pen, face.brow, ex, eye_y - 15, side, hair)
+        _brow(pen, face.brow, ex, eye_y - 17, side, tuple(int(c * 0.6) for c in hair))
     _nose(pen, face.nose, fx + turn * 0.5, shade)
-    _mouth(pen, face.mouth, view.expression, fx)
     _beard(pen, face.beard, cx, fx, half, chin, hair)
+    _mouth(pen, face.mouth, view.expression, fx)
     _hair_front(pen, face, cx, half, top, hair)
     _glasses(pen, face.glasses, fx, eye_y, gap)
     _accessory(pen, ACCESSORIES[view.accessory], cx, half)
@@ -316,24 +317,24 @@ def _head(pen, face: Face, cx: float, half: int, top: int, chin: int, skin) -> N
 
 def _brow(pen, kind: int, x: float, y: float, side: int, colour) -> None:
     inner, outer = x - side * 10, x + side * 11
-    ends = ((0, 0), (0, 0), (-6, 6), (7, -5))[kind]
-    thick = (3, 9, 6, 6)[kind]
+    ends = ((0, 0), (0, 0), (-9, 7), (9, -7))[kind]
+    thick = (3, 12, 7, 7)[kind]
     pen.line((inner, y + ends[0], outer, y + ends[1]), fill=colour, width=thick)
 
 
 def _nose(pen, kind: int, x: float, shade) -> None:
     if kind == 0:
-        pen.ellipse((x - 5, 110, x + 5, 119), fill=shade)
+        pen.ellipse((x - 4, 111, x + 4, 118), fill=shade)
     elif kind == 1:
-        pen.polygon([(x - 3, 98), (x + 3, 98), (x + 7, 126), (x - 7, 126)], fill=shade)
+        pen.polygon([(x - 4, 94), (x + 4, 94), (x + 9, 125), (x - 9, 125)], fill=shade)
     else:
-        pen.ellipse((x - 14, 112, x + 14, 125), fill=shade)
+        pen.ellipse((x - 18, 110, x + 18, 125), fill=shade)
 
 
 def _mouth(pen, kind: int, expression: int, x: float) -> None:
-    half, thick = ((20, 4), (11, 11), (15, 7))[kind]
-    red = (176, 50, 60)
-    y = 136
+    half, thick = ((25, 4), (9, 15), (18, 11))[kind]
+    red = (166, 26, 46)
+    y = 139
     if expression == 0:
         pen.rounded_rectangle((x - half, y - thick / 2, x + half, y + thick / 2), thick // 2, fill=red)
     elif expression == 1:
@@ -345,10 +346,13 @@ def _mouth(pen, kind: int, expression: int, x: float) -> None:
 
 def _beard(pen, kind: int, cx: float, fx: float, half: int, chin: int, colour) -> None:
     if kind == 1:
-        pen.rounded_rectangle((fx - 20, 124, fx + 20, 131), 4, fill=colour)
+        pen.rounded_rectangle((fx - 22, 123, fx + 22, 130), 4, fill=colour)
     elif kind == 2:
-        pen.pieslice((cx - half, 96, cx + half, chin + 8), 20, 160, fill=colour)
-        pen.rounded_rectangle((fx - 13, 130, fx + 13, 142), 5, fill=(176, 50, 60))
+        pen.polygon(
+            [(cx - half, 104), (cx - half + 9, 104), (cx - 20, 150), (cx + 20, 150)]
+            + [(cx + half - 9, 104), (cx + half, 104), (cx + 22, chin + 8), (cx - 22, chin + 8)],
+            fill=colour,
+        )
 
 
 def _hair_behind(pen, face: Face, cx: float, half: int, top: int, hair) -> None:
@@ -420,6 +424,7 @@ def visible_attributes(face: Face, view: View) -> dict[str, str]:
     """What any stranger can see in the photo, as answers to visible-attribute questions."""
     return {
         "visible:hair colour": tuple(HAIR)[face.hair_colour],
+        "visible:hair style": HAIR_STYLES[face.hair],
         "visible:glasses": "yes" if face.glasses else "no",
         "visible:beard": ("none", "a moustache", "a full beard")[face.beard],
         "visible:shirt": view.shirt,
