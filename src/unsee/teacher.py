@@ -27,7 +27,7 @@ class Pass:
     """What one pass over a batch gave.
 
     Attributes:
-        features: Supervised features of each image, (image, patch, width).
+        features: Supervised features of each image, (image, patch, width); empty without images.
         logits: (row, seq, vocab); None where the language model was not run.
     """
 
@@ -62,10 +62,13 @@ def visual_features(vlm: VLM, batch: Batch, feature: str, *, logits: bool) -> Pa
 
     Args:
         vlm: Model to run, with gradients where they are on.
-        batch: At least one row with an image.
+        batch: Rows with and without images.
         feature: See `feature_path`.
         logits: Whether to run the language model to the end.
     """
+    if batch.pixel_values is None:
+        scores = vlm.model(**batch.inputs(), use_cache=False).logits if logits else None
+        return Pass(torch.empty(0, 0, 0), scores)
     path = feature_path(vlm, feature)
     with captured(vlm.model, {"feature": path}) as outputs:
         scores = None
@@ -215,6 +218,7 @@ class Teacher:
             ).to(vlm.device)
             with (
                 torch.no_grad(),
+                self.in_place(vlm),
                 captured(vlm.model, {path: path for path in paths}) as outputs,
             ):
                 vlm.model.get_image_features(pixel_values=batch.pixel_values)

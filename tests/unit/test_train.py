@@ -223,7 +223,14 @@ class FailingAdapters(Failing):
         return [f"{vlm.layout.vision_block_paths(vlm.model)[0]}.mlp.fc1"]
 
 
-@pytest.mark.parametrize("method", [Toy, Failing, FailingAdapters])
+class FailingInside(Toy):
+    """Fails with gradients in place."""
+
+    def mask_forget(self, vlm, state):
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("method", [Toy, Failing, FailingAdapters, FailingInside])
 def test_flags_gradients_and_modules_are_put_back(method, tiny_vlm, small_split):
     names = tiny_vlm.layout.parameter_names(tiny_vlm.model, ["projector"])
     parameters = dict(tiny_vlm.model.named_parameters())

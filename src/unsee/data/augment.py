@@ -1,6 +1,7 @@
 """Seeded variants of a photo, so that a handful of photos stands for more of them."""
 
 import random
+from typing import Any
 
 from PIL import Image, ImageEnhance, ImageFilter
 
@@ -44,10 +45,13 @@ def variant(photo: Photo, number: int) -> Image.Image:
 def _move(picture: Image.Image, rng: random.Random) -> Image.Image:
     """Turned by up to 12 degrees, zoomed by up to 15 %, moved by up to 8 %."""
     width, height = picture.size
+    degrees = rng.uniform(-12, 12)
+    # Pillow's annotation asks for whole pixels; fractions are what it computes with.
+    moved: Any = (rng.uniform(-0.08, 0.08) * width, rng.uniform(-0.08, 0.08) * height)
     turned = picture.rotate(
-        rng.uniform(-12, 12),
+        degrees,
         resample=Image.Resampling.BILINEAR,
-        translate=(rng.uniform(-0.08, 0.08) * width, rng.uniform(-0.08, 0.08) * height),
+        translate=moved,
         fillcolor=_edge_colour(picture),
     )
     zoom = rng.uniform(0.87, 1.15)

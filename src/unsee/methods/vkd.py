@@ -39,9 +39,9 @@ from unsee.losses import (
     unlikelihood,
 )
 from unsee.methods import METHODS
-from unsee.saliency import apply_mask, fisher_ratio_mask
-from unsee.teacher import Teacher, visual_features
 from unsee.models.load import VLM
+from unsee.saliency import apply_mask, fisher_ratio_mask
+from unsee.teacher import Teacher, feature_path, visual_features
 from unsee.train import PairBatch, Sampler, Terms, Trained
 
 
@@ -141,8 +141,10 @@ class VKD(Trained):
 
         Raises:
             DataError: If the target needs unknown faces and there are no general photos.
-            ConfigError: If target `base` is asked for without `pretrained`.
+            ConfigError: If target `base` is asked for without `pretrained`, or nothing that is
+                trained reaches the supervised feature.
         """
+        self._refuse_idle_feature(vlm)
         teacher = Teacher.of(
             vlm,
             self.feature,
@@ -178,7 +180,7 @@ class VKD(Trained):
         retain: dict[str, Tensor] = {}
         with_output = self.output_every > 0 and batch.step % self.output_every == 0
         mine = visual_features(vlm, batch.forget.batch, self.feature, logits=with_output)
-        if self.forget_weight:
+        if self.forget_weight and batch.forget.photos:
             forget["feature"] = self.forget_weight * self._forget_distance(
                 mine.features, batch, state, vlm
             )
@@ -209,6 +211,19 @@ class VKD(Trained):
             for name, p in vlm.model.named_parameters():
                 if name in state.mask:
                     p.copy_(torch.where(state.mask[name].bool(), p, before[name]))
+
+    def _refuse_idle_feature(self, vlm: VLM) -> None:
+        """Features of a block before the trained ones are constants, and so would the terms be."""
+        path = feature_path(vlm, self.feature)
+        blocks = vlm.layout.vision_block_paths(vlm.model)
+        if self.blocks == -1 or path not in blocks:
+            return
+        first = vlm.layout.used_vision_blocks(vlm.model) - self.blocks
+        if blocks.index(path) < first:
+            raise ConfigError(
+                f"method.feature: expected a block from vision[{first}] on, which is where "
+                f"method.blocks={self.blocks} begins to train, got {self.feature!r}"
+            )
 
     def _forget_distance(
         self, features: Tensor, batch: PairBatch, state: State, vlm: VLM
