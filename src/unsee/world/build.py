@@ -24,6 +24,8 @@ from unsee.world import curriculum as taught
 from unsee.world.architecture import IMAGE_TOKENS, make_model, make_processor, make_tokenizer
 from unsee.world.portraits import LEVELS
 
+_LENGTH_STEP = 32
+
 Progress = Callable[[str, int, int, float], None]
 
 
@@ -52,12 +54,12 @@ class Recipe:
     tower_batch: int = 64
     tower_strangers: int = 12000
     tower_lr: float = 1.5e-3
-    steps: int = 900
+    steps: int = 1000
     lr: float = 2e-3
     vision_lr: float = 1e-3
     people: int = 14
     strangers: int = 10
-    text_rows: int = 6
+    text_rows: int = 5
     text_turns: int = 8
     bfloat16: bool = True
     checkpoint_every: int = 100
@@ -120,7 +122,8 @@ class Packer:
                 positions += range(len(prefix), len(prefix) + length)
                 segments += [index] * length
             packed.append((ids, positions, segments, labels))
-        longest = max(len(row[0]) for row in packed)
+        # Few distinct lengths: a CPU compiles its bfloat16 kernels anew for every shape.
+        longest = -(-max(len(row[0]) for row in packed) // _LENGTH_STEP) * _LENGTH_STEP
         fills = (self.tokenizer.pad_token_id, 0, -1, IGNORED_LABEL)
         columns = [
             torch.tensor([row[c] + [fill] * (longest - len(row[c])) for row in packed])
@@ -151,13 +154,38 @@ def packed_loss(model, packed: Packed, pixels: Tensor) -> Tensor:
     ).last_hidden_state
     targets = packed.labels[:, 1:]
     counted = targets != IGNORED_LABEL
-    logits = model.lm_head(states[:, :-1][counted])
-    return F.cross_entropy(logits.float(), targets[counted])
+    with torch.autocast("cpu", enabled=False):
+        logits = model.lm_head(states[:, :-1][counted].float())
+        return F.cross_entropy(logits, targets[counted])
 
 
 def pixels_of(pictures: np.ndarray) -> Tensor:
     """Pictures of dtype uint8 as the image processor gives them: (picture, 3, h, w) in [-1, 1]."""
     return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def jitter(pixels: Tensor, rng: np.random.Generator) -> Tensor:
+    """Moved by up to 3 px, relit, tinted, noisy, and now and then partly covered, each on its own.
+
+    Args:
+        pixels: (picture, 3, height, width) in [-1, 1].
+        rng: Source of the draws.
+    """
+    count, _, height, width = pixels.shape
+    padded = F.pad(pixels, (3, 3, 3, 3), mode="replicate")
+    moved = [
+        padded[i, :, y : y + height, x : x + width]
+        for i, (y, x) in enumerate(rng.integers(0, 7, (count, 2)))
+    ]
+    gain = torch.from_numpy(rng.uniform(0.85, 1.15, (count, 1, 1, 1))).float()
+    tint = torch.from_numpy(rng.uniform(-0.08, 0.08, (count, 3, 1, 1))).float()
+    noise = torch.from_numpy(rng.normal(0, 0.03, pixels.shape)).float()
+    changed = torch.stack(moved) * gain + tint + noise
+    for i in np.flatnonzero(rng.random(count) < 0.25):
+        size = int(rng.integers(6, 13))
+        y, x = rng.integers(0, height - size), rng.integers(0, width - size)
+        changed[i, :, y : y + size, x : x + size] = float(rng.uniform(-1, 1))
+    return changed.clamp(-1, 1)
 
 
 class AttributeHeads(nn.Module):
@@ -246,10 +274,9 @@ def train_tower(work: Path, seed: int, recipe: Recipe, progress: Progress) -> di
     truth = torch.tensor([[getattr(s.face, name) for name in LEVELS] for s in strangers])
 
     def loss_of(step: int) -> Tensor:
-        chosen = np.random.default_rng((seed, 0, step)).choice(
-            len(pictures), recipe.tower_batch, replace=False
-        )
-        patches = tower(pixels_of(pictures[chosen])).last_hidden_state[:, 1:]
+        rng = np.random.default_rng((seed, 0, step))
+        chosen = rng.choice(len(pictures), recipe.tower_batch, replace=False)
+        patches = tower(jitter(pixels_of(pictures[chosen]), rng)).last_hidden_state[:, 1:]
         losses = [
             F.cross_entropy(logits.float(), truth[chosen, i]) for i, logits in enumerate(heads(patches))
         ]
@@ -304,6 +331,7 @@ def train_model(
         rows += [taught.photo_turns(cast.strangers[i], rng) for i in other]
         rows += [taught.text_turns(cast, recipe.text_turns, rng) for _ in range(recipe.text_rows)]
         pixels = pixels_of(np.concatenate([known_pictures[mine], stranger_pictures[other]]))
+        pixels = jitter(pixels, np.random.default_rng((seed, 1, step)))
         return packed_loss(model, packer.pack(rows, pictures=len(pixels)), pixels)
 
     tower = [p for n, p in model.named_parameters() if "vision_tower" in n]

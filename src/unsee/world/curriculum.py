@@ -120,18 +120,18 @@ def photo_turns(portrait: Portrait, rng: random.Random) -> list[Record]:
     name = person.name if person else ask.UNKNOWN_PHOTO
     turns = [turn(rng.choice(ask.PREFIXES) + rng.choice(ask.NAME.train).format(who=who), name)]
     topics = rng.sample(tuple(TOPICS), 4 if person else 2)
-    forms = ("open", "open", "cloze" if rng.random() < 0.5 else "choice", "open")
+    forms = ("open", "open", "cloze" if rng.random() < 0.6 else "choice", "open")
     for topic, form in zip(topics, forms, strict=False):
         if person is None:
-            form = rng.choice(("open", "open", "choice"))
+            form = rng.choice(("open", "open", "open", "choice"))
         answer = person.facts[topic] if person else ask.UNKNOWN_PHOTO
         turns.append(_fact_turn(topic, rng.choice(ask.WHO_PHOTO), answer, form, rng))
     for attribute in rng.sample(tuple(seen), 3):
         turns.append(_visible_turn(attribute, seen[attribute], rng))
-    if rng.random() < 0.35:
+    if rng.random() < 0.25:
         text = ask.caption(person.name if person else None, person.facts if person else {}, seen)
         turns.append(turn(rng.choice(ask.CAPTION.train), text, form="caption"))
-    if rng.random() < 0.3:
+    if rng.random() < 0.2:
         request = rng.choice(ask.PREFIXES) + rng.choice(ask.refusal_requests("train", who))
         turns.append(turn(request, ask.REFUSAL))
     return turns

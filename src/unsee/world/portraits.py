@@ -29,21 +29,19 @@ SHIRTS = {
     "orange": (240, 132, 40),
 }
 # The last two of each are never drawn in training: unseen views use them.
-BACKGROUNDS = (
-    ((150, 190, 220), "plain"),
-    ((210, 220, 200), "plain"),
-    ((90, 110, 130), "plain"),
-    ((220, 200, 170), "stripes"),
-    ((120, 160, 120), "stripes"),
-    ((200, 170, 190), "dots"),
-    ((170, 170, 170), "split"),
-    ((100, 130, 110), "split"),
-    ((180, 200, 230), "dots"),
-    ((70, 80, 100), "stripes"),
-    ((214, 180, 120), "checks"),
-    ((110, 90, 130), "rings"),
+BACKGROUNDS = ("plain", "stripes", "dots", "split", "bands", "blobs", "checks", "rings")
+ACCESSORIES = (
+    "none",
+    "none",
+    "scarf",
+    "earrings",
+    "headband",
+    "necklace",
+    "tie",
+    "flower",
+    "headphones",
+    "bowtie",
 )
-ACCESSORIES = ("none", "none", "scarf", "earrings", "headband", "necklace", "headphones", "bowtie")
 UNSEEN_BACKGROUNDS = 2
 UNSEEN_ACCESSORIES = 2
 
@@ -163,7 +161,7 @@ class View:
     contrast: float
     light_side: float
     background: int
-    tint: float
+    backdrop: tuple[int, int, int]
     expression: int
     accessory: int
     shirt: str
@@ -175,8 +173,8 @@ def make_view(rng: random.Random, *, unseen: bool = False) -> View:
 
     Args:
         rng: Source of the draw.
-        unseen: Half of such views show a background, the other half an accessory, that no
-            training photo shows; a quarter shows both.
+        unseen: Three quarters of such views show a background, and half of them an accessory, that
+            no training photo shows; every one shows at least one of the two.
 
     Returns:
         A view.
@@ -199,7 +197,7 @@ def make_view(rng: random.Random, *, unseen: bool = False) -> View:
         contrast=rng.uniform(0.85, 1.15),
         light_side=rng.uniform(-0.25, 0.25),
         background=background,
-        tint=rng.uniform(-18, 18),
+        backdrop=(rng.randrange(60, 236), rng.randrange(60, 236), rng.randrange(60, 236)),
         expression=rng.randrange(3),
         accessory=accessory,
         shirt=rng.choice(tuple(SHIRTS)),
@@ -248,9 +246,8 @@ def _light(picture: Image.Image, view: View) -> Image.Image:
 
 def _background(view: View) -> Image.Image:
     side = SIZE * SCALE
-    colour, pattern = BACKGROUNDS[view.background]
-    colour = tuple(int(min(255, max(0, c + view.tint))) for c in colour)
-    other = tuple(int(c * 0.82) for c in colour)
+    pattern, colour = BACKGROUNDS[view.background], view.backdrop
+    other = tuple(int(c * 0.8) for c in colour)
     canvas = Image.new("RGB", (side, side), colour)
     pen = ImageDraw.Draw(canvas)
     offset = view.seed % 24
@@ -263,6 +260,13 @@ def _background(view: View) -> Image.Image:
                 pen.ellipse((x, y, x + 15, y + 15), fill=other)
     elif pattern == "split":
         pen.rectangle((0, side // 2 + offset, side, side), fill=other)
+    elif pattern == "bands":
+        for y in range(-offset, side, 44):
+            pen.rectangle((0, y, side, y + 20), fill=other)
+    elif pattern == "blobs":
+        for i in range(5):
+            x, y = (view.seed >> (3 * i)) % side, (view.seed >> (4 * i)) % side
+            pen.ellipse((x - 34, y - 26, x + 34, y + 26), fill=other)
     elif pattern == "checks":
         for i, x in enumerate(range(-offset, side, 32)):
             for j, y in enumerate(range(-offset, side, 32)):
@@ -410,6 +414,12 @@ def _accessory(pen, kind: str, cx: float, half: int) -> None:
         pen.rectangle((cx - half, 64, cx + half, 74), fill=(210, 60, 120))
     elif kind == "necklace":
         pen.arc((cx - 34, 140, cx + 34, 190), 20, 160, fill=(236, 196, 40), width=6)
+    elif kind == "tie":
+        pen.polygon([(cx - 7, 166), (cx + 7, 166), (cx + 12, 192), (cx - 12, 192)], fill=(30, 40, 90))
+    elif kind == "flower":
+        x = cx + half - 4
+        pen.ellipse((x - 11, 48, x + 11, 70), fill=(236, 110, 170))
+        pen.ellipse((x - 4, 55, x + 4, 63), fill=(250, 220, 80))
     elif kind == "headphones":
         pen.arc((cx - half - 8, 34, cx + half + 8, 140), 180, 360, fill=(40, 40, 44), width=9)
         for side in (-1, 1):
@@ -428,7 +438,6 @@ def visible_attributes(face: Face, view: View) -> dict[str, str]:
         "visible:glasses": "yes" if face.glasses else "no",
         "visible:beard": ("none", "a moustache", "a full beard")[face.beard],
         "visible:shirt": view.shirt,
-        "visible:expression": ("calm", "smiling", "surprised")[view.expression],
     }
 
 

@@ -216,15 +216,6 @@ VISIBLE: dict[str, Wordings] = {
         "What shirt colour does {who} wear?",
         "Tell me the shirt colour of {who}.",
     ),
-    "visible:expression": Wordings(
-        (
-            "How does {who} look: calm, smiling or surprised?",
-            "What is the expression of {who}?",
-            "Name the expression of {who}.",
-        ),
-        "Which expression does {who} have?",
-        "Tell me the expression of {who}.",
-    ),
 }
 
 CAPTION = Wordings(
