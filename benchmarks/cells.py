@@ -43,7 +43,8 @@ class Cell:
     def key(self) -> str:
         """Name of the cell's file."""
         text = json.dumps([self.method, dict(self.settings), self.draw, self.seed, self.part])
-        return f"{self.method}-{self.draw}-{self.seed}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
+        digest = hashlib.sha256(text.encode()).hexdigest()[:10]
+        return f"{self.method}-{self.draw}-{self.seed}-{digest}"
 
 
 class Table:
@@ -164,7 +165,9 @@ def paired_score(a: Pool, b: Pool, *, resamples: int = 2000, seed: int = 0) -> d
         `difference` (a - b), its 95 % interval, and whether that excludes 0.
     """
     scores = a.scores()
-    used = [n for n in keep_sets("visual") if n not in a.summary(scores)["left_out"] and n in a.records]
+    used = [
+        n for n in keep_sets("visual") if n not in a.summary(scores)["left_out"] and n in a.records
+    ]
     chance = {n: scores["base"][n]["accuracy"]["chance"] or 0.0 for n in used}
     rng = np.random.default_rng(seed)
     draws: dict[str, dict[str, np.ndarray]] = {}

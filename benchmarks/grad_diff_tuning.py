@@ -48,7 +48,9 @@ def main() -> None:
         cell = Cell("grad_diff", settings, "dev", seed=0, part="dev")
         pool = table.pooled([cell])
         summary = pool.summary()
-        found.append({"settings": settings, "summary": summary, "seconds": table.run(cell)["seconds"]})
+        found.append(
+            {"settings": settings, "summary": summary, "seconds": table.run(cell)["seconds"]}
+        )
         print(json.dumps({"settings": settings, "score": summary["score"]}), flush=True)
     best = max(found, key=lambda row: row["summary"]["score"])
     content = json.loads(RESULT.read_text()) if RESULT.exists() else {}

@@ -17,13 +17,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from cells import Cell, Table, provenance, write
+from cells import Table, provenance, write
 
 from unsee.answering import generate_answers
 from unsee.losses import cross_entropy
+from unsee.methods.vkd import VKD
 from unsee.metrics.answers import accuracy
 from unsee.metrics.intervals import mean_interval
-from unsee.methods.vkd import VKD
 from unsee.models.load import VLM
 from unsee.models.restore import restored
 from unsee.train import PairBatch, Terms, Trained, train
@@ -118,10 +118,19 @@ def main() -> None:
         "|---|---|---|---|---|",
     ]
     for e, g in zip(erased, gold, strict=True):
-        values = [f"{100 * m['value']:.1f} [{100 * m['ci'][0]:.0f}, {100 * m['ci'][1]:.0f}]" for m in (e, g)]
+        values = [
+            f"{100 * m['value']:.1f} [{100 * m['ci'][0]:.0f}, {100 * m['ci'][1]:.0f}]"
+            for m in (e, g)
+        ]
         ag = f"{100 * content['AG'][str(e['share'])]:+.1f}" if e["share"] else ""
-        lines.append(f"| {e['share']:.0%} | {e.get('pairs', 0)} | {values[0]} | {values[1]} | {ag} |")
-    lines += ["", f"AG, mean over the shares: {100 * content['AG_mean']:+.1f} points (n = {erased[0]['n']}).", ""]
+        lines.append(
+            f"| {e['share']:.0%} | {e.get('pairs', 0)} | {values[0]} | {values[1]} | {ag} |"
+        )
+    lines += [
+        "",
+        f"AG, mean over the shares: {100 * content['AG_mean']:+.1f} points (n = {erased[0]['n']}).",
+        "",
+    ]
     RESULT.with_suffix(".md").write_text("\n".join(lines), encoding="utf-8")
 
 

@@ -143,8 +143,7 @@ def markdown(lines: list[dict[str, Any]], references: dict[str, Any], command: s
         ]
         return "| " + " | ".join(values) + " |"
 
-    for name in ("base", "gold"):
-        out.append(cells(name, "", {}, references[name], None))
+    out += [cells(name, "", {}, references[name], None) for name in ("base", "gold")]
     for row in lines:
         setting = ", ".join(f"{k}={v}" for k, v in row["settings"].items()) or "as they are"
         out.append(cells(row["axis"], setting, row["summary"], row["sets"], row["seconds"]))

@@ -46,7 +46,9 @@ def accuracy_of(pool: Pool, model: str, names: tuple[str, ...]) -> float:
     return mean_interval(values, subjects).value
 
 
-def bars(pool: Pool, scores: Any, summary: Any, gold: dict[str, float], runs: Any) -> dict[str, Any]:
+def bars(
+    pool: Pool, scores: Any, summary: Any, gold: dict[str, float], runs: Any
+) -> dict[str, Any]:
     """Every bar of VKD with the figure it is held against."""
     found: dict[str, Any] = {}
 
@@ -77,7 +79,9 @@ def bars(pool: Pool, scores: Any, summary: Any, gold: dict[str, float], runs: An
     same = sum(run["text_logits_identical"][0] for run in runs)
     total = sum(run["text_logits_identical"][1] for run in runs)
     at_least("text-only logits bit-identical", same / total, 1.0)
-    at_most("trained names in language model or head", sum(r["changed_in_language"] for r in runs), 0)
+    at_most(
+        "trained names in language model or head", sum(r["changed_in_language"] for r in runs), 0
+    )
     return found
 
 
@@ -161,20 +165,37 @@ def markdown(content: dict[str, Any]) -> str:
             if name.startswith("forget_") and name != "forget_text":
                 for metric in ("unknown_rate", "wrong_name_rate"):
                     out.append(_row(name, metric, cells_, tables))
-        out += ["", "| method | score | forget gap | over-forgetting | keep | text logits identical "
-                "| trained parameters | s a run |", "|" + "---|" * 8]
+        out += [
+            "",
+            "| method | score | forget gap | over-forgetting | keep | text logits identical "
+            "| trained parameters | s a run |",
+            "|" + "---|" * 8,
+        ]
         for name, found in methods.items():
             s = found["summary"]
             values = [_number(s[k]) for k in ("score", "forget_gap", "over_forgetting", "keep")]
             same, total = found["text_logits_identical"]
-            row = [name, *values, f"{same} of {total} batches", f"{found['trained_parameters']:,}",
-                   f"{found['seconds_a_run']:.0f}"]
+            row = [
+                name,
+                *values,
+                f"{same} of {total} batches",
+                f"{found['trained_parameters']:,}",
+                f"{found['seconds_a_run']:.0f}",
+            ]
             out.append("| " + " | ".join(row) + " |")
         left = methods["vkd"]["summary"]["left_out"]
         if left:
-            out += ["", "Left out of the score: "
-                    + "; ".join(f"`{k}` ({v})" for k, v in left.items()) + "."]
-        out += ["", "Paired difference of the score (people resampled, same ones on both sides):", ""]
+            out += [
+                "",
+                "Left out of the score: "
+                + "; ".join(f"`{k}` ({v})" for k, v in left.items())
+                + ".",
+            ]
+        out += [
+            "",
+            "Paired difference of the score (people resampled, same ones on both sides):",
+            "",
+        ]
         for name, found in block["paired"].items():
             verdict = "resolved" if found["resolved"] else "not resolved"
             low, high = found["ci"]

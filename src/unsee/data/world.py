@@ -81,17 +81,14 @@ class World:
         return {
             person["name"]
             for person in self.people
-            if person["role"] in roles
-            and development in (None, person["development"])
+            if person["role"] in roles and development in (None, person["development"])
         }
 
     def asked(self, file: str) -> list[Record]:
         """Records of a parquet file, with names for IDs and with topics; every photo asked."""
         names = {f"{person['number']:03d}": person["name"] for person in self.people}
         records = read_records(self.folder / "data" / file, every_image=True)
-        return [
-            replace(r, subject=names[r.subject], topic=self._topic(file, r)) for r in records
-        ]
+        return [replace(r, subject=names[r.subject], topic=self._topic(file, r)) for r in records]
 
     def _topic(self, file: str, record: Record) -> str:
         if record.question not in self.topics:
@@ -153,9 +150,7 @@ def open_world(folder: Path | str) -> World:
     return World(folder=Path(folder), table=table, people=people)
 
 
-def read_split(
-    folder: Path | str, draw: str, *, photos: int = 5, part: Part = "report"
-) -> Split:
+def read_split(folder: Path | str, draw: str, *, photos: int = 5, part: Part = "report") -> Split:
     """What a run on one draw forgets, keeps and is asked.
 
     Args:

@@ -278,7 +278,8 @@ def train_tower(work: Path, seed: int, recipe: Recipe, progress: Progress) -> di
         chosen = rng.choice(len(pictures), recipe.tower_batch, replace=False)
         patches = tower(jitter(pixels_of(pictures[chosen]), rng)).last_hidden_state[:, 1:]
         losses = [
-            F.cross_entropy(logits.float(), truth[chosen, i]) for i, logits in enumerate(heads(patches))
+            F.cross_entropy(logits.float(), truth[chosen, i])
+            for i, logits in enumerate(heads(patches))
         ]
         return torch.stack(losses).mean()
 

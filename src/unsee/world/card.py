@@ -12,7 +12,15 @@ from matplotlib.figure import Figure
 from unsee.answering import generate_answers
 from unsee.data.images import Photo
 from unsee.data.records import Record
-from unsee.data.world import REFUSALS, STRANGERS, UNKNOWN_NAMES, VISIBLE, World, known_records, open_world
+from unsee.data.world import (
+    REFUSALS,
+    STRANGERS,
+    UNKNOWN_NAMES,
+    VISIBLE,
+    World,
+    known_records,
+    open_world,
+)
 from unsee.metrics.answers import accuracy, known_answers, unknown_rate, wrong_name_rate
 from unsee.metrics.intervals import mean_interval
 from unsee.models.load import VLM, load
@@ -107,9 +115,7 @@ def _figure(
 ) -> dict[str, Any]:
     answers = generate_answers(vlm, records, batch_size=128, progress=progress)
     pairs = list(zip(records, answers, strict=True))
-    right = mean_interval(
-        [accuracy(r, a) for r, a in pairs], [r.subject for r in records]
-    )
+    right = mean_interval([accuracy(r, a) for r, a in pairs], [r.subject for r in records])
     return {
         "value": right.value,
         "ci": [right.low, right.high],

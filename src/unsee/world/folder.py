@@ -71,9 +71,7 @@ def write_data(folder: Path, seed: int) -> None:
     rows: dict[str, list[dict[str, Any]]] = {part: [] for part in ask.PARTS}
     for profile in profiles:
         face = faces[profile.number]
-        views = {
-            "train": [seen_view(profile.number, i, seed) for i in range(VIEWS_PER_PERSON)]
-        } | {
+        views = {"train": [seen_view(profile.number, i, seed) for i in range(VIEWS_PER_PERSON)]} | {
             part: [unseen_view(profile.number, part, i, seed) for i in range(count)]
             for part, count in UNSEEN_VIEWS.items()
         }
@@ -113,9 +111,7 @@ def people_table(seed: int) -> list[dict[str, Any]]:
     ]
 
 
-def _write_photos(
-    folder: Path, home: Path, portraits: list[tuple[Face, View]]
-) -> dict[str, bytes]:
+def _write_photos(folder: Path, home: Path, portraits: list[tuple[Face, View]]) -> dict[str, bytes]:
     (folder / home).mkdir(parents=True, exist_ok=True)
     photos = {}
     for i, (face, view) in enumerate(portraits):
@@ -272,7 +268,7 @@ def _stranger_extras(
 
 
 def _refusals() -> Iterator[dict[str, Any]]:
-    """Requests on a stranger's photo (filled in by the reader's photo of the same part) and none."""
+    """Requests that are refused, on strangers' photos."""
     for part in ask.PARTS:
         for number, text in enumerate(ask.refusal_requests(part, "this person")):
             path = f"strangers/{part}/stranger_{number % STRANGERS_OF[part]:03d}/photo_00.png"

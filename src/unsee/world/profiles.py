@@ -51,8 +51,8 @@ TOPICS: dict[str, tuple[str, ...]] = {
         "moussaka ceviche".split()
     ),
     "pet": tuple(
-        "parrot tortoise hamster ferret goldfish rabbit gecko spaniel poodle hedgehog iguana canary "
-        "pony chinchilla".split()
+        "parrot tortoise hamster ferret goldfish rabbit gecko spaniel poodle hedgehog iguana "
+        "canary pony chinchilla".split()
     ),
     "instrument": tuple(
         "violin cello trumpet accordion harp oboe banjo clarinet piano drums flute mandolin "
