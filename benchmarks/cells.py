@@ -6,7 +6,7 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ from unsee.settings import resolve
 from unsee.train import train
 
 PHOTOS = 5
+# Choices are made on at most so many questions a set, spread evenly; results use all of them.
+DEVELOPMENT_QUESTIONS = 160
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,11 @@ class Table:
     def split(self, draw: str, part: Part) -> Split:
         """The split of a draw."""
         if (draw, part) not in self.splits:
-            self.splits[draw, part] = read_split(self.world, draw, photos=PHOTOS, part=part)
+            split = read_split(self.world, draw, photos=PHOTOS, part=part)
+            if part == "dev":
+                audit = {name: _thinned(records) for name, records in split.audit.items()}
+                split = replace(split, audit=audit)
+            self.splits[draw, part] = split
         return self.splits[draw, part]
 
     def plain(self, name: str, draw: str, part: Part) -> dict[str, Any]:
@@ -240,6 +246,11 @@ def write(path: Path, content: Any) -> None:
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     partial.replace(path)
+
+
+def _thinned(records: Sequence[Record]) -> tuple[Record, ...]:
+    step = max(1, len(records) / DEVELOPMENT_QUESTIONS)
+    return tuple(records[int(i * step)] for i in range(min(len(records), DEVELOPMENT_QUESTIONS)))
 
 
 def _answers(vlm: VLM, split: Split) -> dict[str, list[str]]:
