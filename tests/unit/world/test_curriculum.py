@@ -143,7 +143,10 @@ def test_training_never_shows_an_unseen_background_accessory_or_view(cast):
     assert max(v.background for v in views) < len(BACKGROUNDS) - UNSEEN_BACKGROUNDS
     assert max(v.accessory for v in views) < len(ACCESSORIES) - UNSEEN_ACCESSORIES
     unseen = {
-        unseen_view(n, part, i, 0) for n in range(48) for part in ("dev", "report") for i in range(6)
+        unseen_view(n, part, i, 0)
+        for n in range(48)
+        for part in ("dev", "report")
+        for i in range(6)
     }
     assert not unseen & set(views)
 

@@ -1,0 +1,247 @@
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from unsee.data.collate import IGNORED_LABEL, encode
+from unsee.data.images import Photo
+from unsee.models.load import load
+from unsee.world import build
+from unsee.world.architecture import IMAGE_TOKENS, make_model, make_processor, make_tokenizer
+from unsee.world.curriculum import corpus, make_cast, photo_turns, render, text_turns
+from unsee.world.folder import _png
+from unsee.world.portraits import draw
+
+TINY = build.Recipe(
+    tower_steps=4, tower_batch=8, tower_strangers=20, steps=4, people=2, strangers=2,
+    text_rows=1, text_turns=2, bfloat16=False, checkpoint_every=2,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return make_tokenizer(corpus(0))
+
+
+@pytest.fixture(scope="module")
+def fresh(tokenizer, tmp_path_factory):
+    """A freshly initialised model of the world, saved and opened like any other."""
+    folder = tmp_path_factory.mktemp("fresh")
+    make_model(tokenizer, 0).save_pretrained(folder)
+    make_processor(tokenizer).save_pretrained(folder)
+    return load(folder, dtype="float32", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def cast():
+    return make_cast(0, gold=False, strangers=3)
+
+
+@pytest.fixture(scope="module")
+def shown(cast):
+    """Pictures of two people and a stranger."""
+    return [cast.photos[0][0], cast.photos[7][3], cast.strangers[0]]
+
+
+@pytest.fixture(scope="module")
+def rows(cast, shown):
+    """Turns on each picture, and a row without one."""
+    rng = random.Random(3)
+    return [*(photo_turns(p, rng) for p in shown), text_turns(cast, 4, rng)]
+
+
+@pytest.fixture(scope="module")
+def packed(tokenizer, rows):
+    return build.Packer(tokenizer).pack(rows, pictures=3)
+
+
+def packed_loss(vlm, packed, shown):
+    with torch.no_grad():
+        return build.packed_loss(vlm.model, packed, build.pixels_of(render(shown))).item()
+
+
+def plain_loss(vlm, rows, shown):
+    """Every turn on its own through the collator and the whole model, slowly."""
+    photos = [Photo(data=_png(draw(p.face, p.view))) for p in shown] + [None]
+    total, count = 0.0, 0
+    for turns, photo in zip(rows, photos, strict=True):
+        for turn in turns:
+            batch = encode(vlm, [replace(turn, image=photo)], answers=True, side="right")
+            with torch.no_grad():
+                logits = vlm.model(**batch.inputs(), use_cache=False).logits[0, :-1]
+            targets = batch.labels[0, 1:]
+            counted = targets != IGNORED_LABEL
+            losses = torch.nn.functional.cross_entropy(
+                logits[counted], targets[counted], reduction="sum"
+            )
+            total, count = total + losses.item(), count + int(counted.sum())
+    return total / count
+
+
+def test_a_packed_row_gives_the_loss_of_its_turns_one_by_one(fresh, packed, rows, shown):
+    assert packed_loss(fresh, packed, shown) == pytest.approx(
+        plain_loss(fresh, rows, shown), abs=1e-5
+    )
+
+
+def test_text_alone_gives_the_loss_of_its_turns_one_by_one(fresh, tokenizer, rows, shown):
+    # With a picture row beside it, since a step always has pictures.
+    packed = build.Packer(tokenizer).pack([rows[0][:1], rows[3]], pictures=1)
+    both = [rows[0][:1], [], [], rows[3]]
+    assert packed_loss(fresh, packed, shown[:1]) == pytest.approx(
+        plain_loss(fresh, both, shown), abs=1e-5
+    )
+
+
+@pytest.mark.parametrize("broken", ["causal alone", "no picture", "positions in a row"])
+def test_a_turn_that_sees_another_turn_or_no_picture_is_another_loss(
+    fresh, packed, rows, shown, broken, monkeypatch
+):
+    """What the test above would miss if random weights gave the same loss whatever is seen."""
+    seq = packed.input_ids.shape[1]
+    causal = torch.ones(seq, seq, dtype=torch.bool).tril()
+    mine = packed.segments[:, :, None] == packed.segments[:, None, :]
+    masks = {
+        "causal alone": causal.expand(len(mine), 1, seq, seq),
+        "no picture": (mine & causal)[:, None],
+    }
+    if broken in masks:
+        monkeypatch.setattr(build.Packed, "attention", lambda self: masks[broken])
+    else:
+        positions = torch.arange(seq).expand_as(packed.position_ids)
+        packed = replace(packed, position_ids=positions)
+    assert abs(packed_loss(fresh, packed, shown) - plain_loss(fresh, rows, shown)) > 1e-4
+
+
+def test_who_may_look_at_whom_pair_by_pair():
+    segments = torch.tensor([[0, 0, 1, 1, 2, -1]])
+    ids = torch.zeros_like(segments)
+    allowed = build.Packed(ids, ids, segments, ids).attention()[0, 0]
+    for i, mine in enumerate(segments[0].tolist()):
+        for j, other in enumerate(segments[0].tolist()):
+            assert allowed[i, j] == (j <= i and other in (0, mine))
+
+
+def test_labels_are_the_answers_alone(tokenizer, packed, rows):
+    for row, turns in enumerate(rows):
+        labels = packed.labels[row]
+        said = tokenizer.decode(labels[labels != IGNORED_LABEL])
+        assert said == "".join(f" {turn.answer}</s>" for turn in turns)
+
+
+def test_a_picture_row_begins_with_its_image_tokens(tokenizer, packed):
+    image = tokenizer.convert_tokens_to_ids("<image>")
+    assert (packed.input_ids == image).sum(1).tolist() == [IMAGE_TOKENS] * 3 + [0]
+    assert packed.segments[:3, : IMAGE_TOKENS + 1].eq(0).all()
+    assert (packed.input_ids[:, 0] == tokenizer.bos_token_id).all()
+
+
+def test_pixels_are_those_of_the_image_processor(fresh, shown):
+    pictures = [draw(p.face, p.view) for p in shown]
+    processed = fresh.processor.image_processor(pictures, return_tensors="pt")["pixel_values"]
+    torch.testing.assert_close(build.pixels_of(render(shown)), processed, atol=1e-6, rtol=0)
+
+
+def test_the_model_is_small_and_its_parts_have_the_promised_sizes(fresh):
+    config = fresh.model.config
+    assert (config.vision_config.num_hidden_layers, config.text_config.num_hidden_layers) == (4, 4)
+    parameters = sum(p.numel() for p in fresh.model.parameters())
+    assert 2e6 < parameters < 4e6
+    # Two bytes each, beside tokenizer and processor.
+    assert 2 * parameters < 8e6
+
+
+class Killed(Exception):  # noqa: N818 - stands for a process that ends, which is no error
+    """The process ends here."""
+
+
+@pytest.fixture(scope="module")
+def _small_cast(tokenizer):
+    """The curriculum with two photos a person and few strangers; the tokenizer is made once."""
+    whole = build.taught.make_cast
+
+    def few(seed, *, gold, strangers=6):
+        cast = whole(seed, gold=gold, strangers=strangers)
+        return replace(cast, photos=[photos[:2] for photos in cast.photos])
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(build, "make_tokenizer", lambda corpus: tokenizer)
+    patch.setattr(build.taught, "make_cast", few)
+    yield
+    patch.undo()
+
+
+def trained(work, *, gold=False, killed_at=None):
+    """Weights after both stages; `killed_at` = (stage, step) ends the process there."""
+    work.mkdir(exist_ok=True)
+    steps = []
+
+    def progress(stage, step, total, loss):
+        steps.append((stage, step))
+        assert total == 4
+        if (stage, step) == killed_at:
+            raise Killed
+
+    build.train_tower(work, 0, TINY, progress)
+    model, _ = build.train_model(work, 0, TINY, progress, gold=gold)
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}, steps
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, _small_cast):
+    """Folder of checkpoints and weights of a build that nothing interrupted."""
+    work = tmp_path_factory.mktemp("whole")
+    return work, trained(work)[0]
+
+
+@pytest.mark.parametrize("killed_at", [("tower", 3), ("base", 1), ("base", 3)])
+def test_an_interrupted_build_resumes_to_the_same_bits(tmp_path, finished, killed_at):
+    with pytest.raises(Killed):
+        trained(tmp_path, killed_at=killed_at)
+    weights, steps = trained(tmp_path)
+    # From the last checkpoint, made every second step, not from the start.
+    assert steps[0] == (killed_at[0], 3 if killed_at[1] > 2 else 1)
+    _, whole = finished
+    assert weights.keys() == whole.keys()
+    assert all(torch.equal(weights[name], whole[name]) for name in whole)
+
+
+def test_a_finished_stage_is_not_trained_again_and_gold_is_another_model(finished, tokenizer):
+    work, whole = finished
+    again, steps = trained(work)
+    assert steps == []
+    assert all(torch.equal(again[name], whole[name]) for name in whole)
+    gold, steps = trained(work, gold=True)
+    assert steps == [("gold", step) for step in (1, 2, 3, 4)]
+    assert not torch.equal(gold["lm_head.weight"], whole["lm_head.weight"])
+    files = {path.name for path in work.iterdir()}
+    assert files == {"tower.safetensors", "base.safetensors", "gold.safetensors"}
+
+
+def test_training_changes_every_part(finished, tokenizer):
+    start = make_model(tokenizer, 0).state_dict()
+    _, whole = finished
+    still = {name for name in whole if torch.equal(whole[name], start[name])}
+    # No forward pass reads the norm behind the last block; positions are fixed numbers.
+    assert all("post_layernorm" in name or "position_ids" in name for name in still)
+
+
+def test_jitter_is_seeded_and_stays_in_range():
+    pixels = torch.linspace(-1, 1, 4 * 3 * 48 * 48).reshape(4, 3, 48, 48)
+    one, two = (build.jitter(pixels, np.random.default_rng(0)) for _ in range(2))
+    assert torch.equal(one, two)
+    assert one.shape == pixels.shape
+    assert one.abs().max() <= 1
+    assert not torch.equal(one, pixels)
+
+
+def test_a_saved_model_opens_in_half_precision_with_its_processor(tmp_path, tokenizer):
+    build.save_model(make_model(tokenizer, 0), make_processor(tokenizer), tmp_path / "model")
+    stored = load_file(tmp_path / "model" / "model.safetensors")
+    assert {tensor.dtype for tensor in stored.values()} == {torch.float16}
+    vlm = load(tmp_path / "model", device="cpu")
+    assert vlm.dtype == torch.float32
+    assert vlm.processor.tokenizer.eos_token == "</s>"

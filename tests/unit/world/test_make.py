@@ -1,0 +1,182 @@
+import json
+import shutil
+from importlib import import_module
+
+import pytest
+
+from unsee.errors import ConfigError
+from unsee.world.build import Recipe
+
+# The package exports a function of the module's name, which hides the module.
+making = import_module("unsee.world.make")
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("UNSEE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """Stands for the folder of shipped weights."""
+    folder = tmp_path / "package"
+    for name in ("base", "gold"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "model.safetensors").write_text(f"weights of {name}")
+    (folder / "world.json").write_text(json.dumps({"seed": 7, "people": []}))
+    monkeypatch.setattr(making, "shipped", lambda family: folder)
+    return folder
+
+
+@pytest.fixture
+def written(monkeypatch):
+    """Seeds that data was written for; the drawing itself is left out."""
+    seeds = []
+
+    def write_data(folder, seed):
+        seeds.append(seed)
+        (folder / "people").mkdir()
+
+    monkeypatch.setattr(making, "write_data", write_data)
+    return seeds
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Calls of the training, which is left out."""
+    calls = []
+
+    def train_tower(work, seed, recipe, progress):
+        calls.append("tower")
+        progress("tower", 1, 1, 0.5)
+
+    def train_model(work, seed, recipe, progress, *, gold):
+        calls.append("gold" if gold else "base")
+        return None, None
+
+    monkeypatch.setattr(making, "train_tower", train_tower)
+    monkeypatch.setattr(making, "train_model", train_model)
+    monkeypatch.setattr(making, "save_model", lambda model, processor, folder: folder.mkdir())
+    return calls
+
+
+def test_the_shipped_world_is_written_to_the_cache_once(cache, package, written):
+    told = []
+    folder = making.materialise(progress=lambda *args: told.append(args))
+    assert folder.parent == cache
+    assert {path.name for path in folder.iterdir()} == {"base", "gold", "people", "world.json"}
+    assert (folder / "gold" / "model.safetensors").read_text() == "weights of gold"
+    assert told == [("drawing the world", 0, 1), ("drawing the world", 1, 1)]
+    assert making.materialise() == folder
+    assert written == [7]
+
+
+def test_other_weights_get_a_folder_of_their_own(cache, package, written):
+    first = making.materialise()
+    (package / "world.json").write_text(json.dumps({"seed": 8, "people": []}))
+    assert making.materialise() != first
+    assert written == [7, 8]
+
+
+def test_a_world_that_could_not_be_written_leaves_nothing(cache, package, monkeypatch):
+    def fails(folder, seed):
+        (folder / "people").mkdir()
+        raise OSError("disk full")
+
+    monkeypatch.setattr(making, "write_data", fails)
+    with pytest.raises(OSError, match="disk full"):
+        making.materialise()
+    assert list(cache.iterdir()) == []
+
+
+def test_half_a_world_is_replaced(cache, package, written):
+    folder = making.materialise()
+    (folder / "world.json").unlink()
+    (folder / "rest").touch()
+    assert making.materialise() == folder
+    assert (folder / "world.json").is_file()
+    assert not (folder / "rest").exists()
+
+
+def test_a_world_that_another_process_finished_first_is_left_alone(
+    cache, package, written, monkeypatch
+):
+    """The other process may be reading from it already."""
+    folder = making.materialise()
+    finished = cache / "finished"
+    folder.rename(finished)
+
+    def write_data(partial, seed):
+        shutil.copytree(finished, folder)
+        (folder / "theirs").touch()
+
+    monkeypatch.setattr(making, "write_data", write_data)
+    assert making.materialise() == folder
+    assert (folder / "theirs").exists()
+    assert {path.name for path in cache.iterdir()} == {"finished", folder.name}
+
+
+def test_the_cache_is_the_systems_own_without_the_variable(monkeypatch):
+    monkeypatch.delenv("UNSEE_CACHE", raising=False)
+    assert making.cache_folder().name == "unsee"
+
+
+def test_a_family_that_is_not_shipped_is_refused():
+    with pytest.raises(ConfigError) as refused:
+        making.shipped("lava")
+    assert str(refused.value) == "world:lava: no such world; did you mean 'llava'?"
+
+
+def test_making_trains_both_models_and_ends_with_the_table(tmp_path, trained, written):
+    told = []
+    folder = making.make(
+        tmp_path / "world",
+        seed=3,
+        command="unsee world make --seed 3",
+        progress=lambda *args: told.append(args),
+    )
+    assert trained == ["tower", "base", "gold"]
+    assert written == [3]
+    assert told == [("tower", 1, 1)]
+    assert {path.name for path in folder.iterdir()} == {"base", "gold", "people", "world.json"}
+    table = json.loads((folder / "world.json").read_text())
+    assert (table["seed"], table["command"]) == (3, "unsee world make --seed 3")
+    assert table["recipe"] == Recipe().__dict__
+    assert len(table["people"]) == 48
+
+
+def test_a_finished_world_is_not_made_again(tmp_path, trained, written):
+    making.make(tmp_path)
+    with pytest.raises(ConfigError) as refused:
+        making.make(tmp_path)
+    assert str(refused.value) == (
+        f"{tmp_path}: holds a world already; choose another --out or remove it"
+    )
+    assert trained == ["tower", "base", "gold"]
+
+
+@pytest.mark.parametrize("other", [{"seed": 1}, {"recipe": Recipe(steps=7)}])
+def test_a_build_is_not_continued_with_other_settings(
+    tmp_path, trained, written, monkeypatch, other
+):
+    def killed(folder, seed):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(making, "write_data", killed)
+    with pytest.raises(KeyboardInterrupt):
+        making.make(tmp_path)
+    assert not (tmp_path / "world.json").exists()
+    work = tmp_path / ".build"
+    with pytest.raises(ConfigError) as refused:
+        making.make(tmp_path, **other)
+    assert str(refused.value) == (
+        f"{work / 'settings.json'}: an interrupted build with other settings; remove {work} or "
+        "choose another --out"
+    )
+
+
+def test_a_family_that_cannot_be_made_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="world:qwen: no such world"):
+        making.make(tmp_path / "world", family="qwen")
+    assert not (tmp_path / "world").exists()
