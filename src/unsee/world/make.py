@@ -75,9 +75,10 @@ def materialise(family: str = "llava", progress: Progress | None = None) -> Path
         atomic_write_json(partial / WORLD, table)
         if progress is not None:
             progress("drawing the world", 1, 1)
-        if folder.exists():
-            shutil.rmtree(folder)
-        partial.rename(folder)
+        # Another process may have finished first, and read from it already.
+        if not (folder / WORLD).is_file():
+            shutil.rmtree(folder, ignore_errors=True)
+            partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder
