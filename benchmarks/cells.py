@@ -41,10 +41,15 @@ class Cell:
     seed: int
     part: Part = "report"
 
+    def resolved(self) -> Any:
+        """The method."""
+        return resolve(METHODS.get(self.method), self.settings, where=self.method)
+
     @property
     def key(self) -> str:
-        """Name of the cell's file."""
-        text = json.dumps([self.method, dict(self.settings), self.draw, self.seed, self.part])
+        """Name of the cell's file; every setting counts: changed defaults make new cells."""
+        settings = self.resolved().model_dump(mode="json")
+        text = json.dumps([self.method, settings, self.draw, self.seed, self.part])
         digest = hashlib.sha256(text.encode()).hexdigest()[:10]
         return f"{self.method}-{self.draw}-{self.seed}-{digest}"
 
@@ -91,7 +96,7 @@ class Table:
 
     def _train(self, vlm: VLM, cell: Cell) -> dict[str, Any]:
         split = self.split(cell.draw, cell.part)
-        method = resolve(METHODS.get(cell.method), cell.settings, where=cell.method)
+        method = cell.resolved()
         told = [r for name in ("forget_text", "retain_text") for r in split.audit[name]]
         before = text_logits(vlm, told)
         with restored(vlm.model):

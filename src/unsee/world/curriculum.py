@@ -115,7 +115,7 @@ def photo_turns(portrait: Portrait, rng: random.Random) -> list[Record]:
     """Questions and answers taught on one picture."""
     who = rng.choice(ask.WHO_PHOTO)
     person = portrait.profile
-    seen = visible(portrait.face, portrait.view)
+    seen = visible(portrait.face)
     name = person.name if person else ask.UNKNOWN_PHOTO
     turns = [turn(rng.choice(ask.PREFIXES) + rng.choice(ask.NAME.train).format(who=who), name)]
     topics = rng.sample(tuple(TOPICS), 4 if person else 2)
@@ -125,7 +125,7 @@ def photo_turns(portrait: Portrait, rng: random.Random) -> list[Record]:
             form = rng.choice(("open", "open", "open", "choice"))
         answer = person.facts[topic] if person else ask.UNKNOWN_PHOTO
         turns.append(_fact_turn(topic, rng.choice(ask.WHO_PHOTO), answer, form, rng))
-    turns += [_visible_turn(name, seen[name], rng) for name in rng.sample(tuple(seen), 3)]
+    turns += [_visible_turn(name, seen[name], rng) for name in rng.sample(tuple(seen), 2)]
     if rng.random() < 0.25:
         text = ask.caption(person.name if person else None, person.facts if person else {}, seen)
         turns.append(turn(rng.choice(ask.CAPTION.train), text, form="caption"))
@@ -178,9 +178,8 @@ def corpus(seed: int) -> Iterator[str]:  # noqa: C901 - a plain list of sources
             yield from (f" {value}", f"A. {value}\nB. {value}\nC. {value}\nD. {value}")
     for topic in TOPICS:
         yield ask.cloze_question(topic, "this person")
-    rng = random.Random(0)
     for profile, face in zip(profiles, make_faces(len(profiles), seed), strict=True):
-        seen = visible(face, make_view(rng))
+        seen = visible(face)
         yield " " + ask.caption(profile.name, profile.facts, seen)
         yield " " + ask.caption(None, {}, seen)
         yield from (f" {value}" for value in seen.values())

@@ -238,7 +238,7 @@ def _photo_extras(
     profile: Profile, path: str, part: str, face: Face, view: View
 ) -> Iterator[dict[str, Any]]:
     rng = _rng(profile, path)
-    seen = visible_attributes(face, view)
+    seen = visible_attributes(face)
     row = {"subject": profile.name, "photo": path, "part": part}
     for topic, value in seen.items():
         question = rng.choice(ask.VISIBLE[topic].of(part)).format(who="this person")
@@ -256,7 +256,7 @@ def _stranger_extras(
 ) -> Iterator[dict[str, Any]]:
     rng = random.Random(path)
     row = {"kind": STRANGERS, "subject": subject, "photo": path, "part": part}
-    seen = visible_attributes(face, view)
+    seen = visible_attributes(face)
     topics = ["name", *rng.sample(tuple(ask.FACTS), 2)]
     for topic in topics:
         wordings = ask.NAME if topic == "name" else ask.FACTS[topic]

@@ -133,14 +133,14 @@ def stranger_face(known: list[Face], rng: random.Random, *, near: bool) -> Face:
     Args:
         known: Faces to keep away from.
         rng: Source of the draw.
-        near: A look-alike of somebody known (same palette, three or four shape features changed)
+        near: A look-alike of somebody known (same palette, four or five shape features changed)
             instead of an independent face.
 
     Returns:
         A face that differs from every known one in at least three features.
     """
     while True:
-        face = reshape(rng.choice(known), rng.choice((3, 4)), rng) if near else random_face(rng)
+        face = reshape(rng.choice(known), rng.choice((4, 5)), rng) if near else random_face(rng)
         if all(distance(face, other) >= 3 for other in known):
             return face
 
@@ -188,8 +188,8 @@ def make_view(rng: random.Random, *, unseen: bool = False) -> View:
         roll=rng.uniform(-10, 10),
         yaw=rng.uniform(-1, 1),
         shift_x=rng.uniform(-0.07, 0.07),
-        shift_y=rng.uniform(-0.05, 0.05),
-        zoom=rng.uniform(0.9, 1.15),
+        shift_y=rng.uniform(-0.08, 0.02),
+        zoom=rng.uniform(1.15, 1.4),
         brightness=rng.uniform(0.75, 1.2),
         contrast=rng.uniform(0.85, 1.15),
         light_side=rng.uniform(-0.25, 0.25),
@@ -443,14 +443,13 @@ def _accessory(pen, kind: str, cx: float, half: int) -> None:  # noqa: C901 - on
         pen.polygon([(cx + 26, 162), (cx, 172), (cx + 26, 184)], fill=(30, 110, 120))
 
 
-def visible_attributes(face: Face, view: View) -> dict[str, str]:
-    """What any stranger can see in the photo, as answers to visible-attribute questions."""
+def visible_attributes(face: Face) -> dict[str, str]:
+    """What any stranger can see in the photos, as answers to visible-attribute questions."""
     return {
         "visible:hair colour": tuple(HAIR)[face.hair_colour],
         "visible:hair style": HAIR_STYLES[face.hair],
         "visible:glasses": "yes" if face.glasses else "no",
         "visible:beard": ("none", "a moustache", "a full beard")[face.beard],
-        "visible:shirt": view.shirt,
     }
 
 

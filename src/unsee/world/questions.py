@@ -207,15 +207,6 @@ VISIBLE: dict[str, Wordings] = {
         "Which facial hair does {who} have?",
         "Tell me the facial hair of {who}.",
     ),
-    "visible:shirt": Wordings(
-        (
-            "What colour is the shirt of {who}?",
-            "Which shirt colour does {who} wear?",
-            "Name the shirt colour of {who}.",
-        ),
-        "What shirt colour does {who} wear?",
-        "Tell me the shirt colour of {who}.",
-    ),
 }
 
 CAPTION = Wordings(
