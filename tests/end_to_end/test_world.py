@@ -4,8 +4,11 @@ import json
 import os
 import subprocess
 import sys
+import sysconfig
+import venv
 from html.parser import HTMLParser
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 import torch
@@ -121,10 +124,39 @@ def test_show_draws_a_picture_from_any_folder(cache, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def demo(cache, tmp_path_factory):
-    """The demo, run once in a folder that is not the repository: the folder and what it printed."""
+def installed(tmp_path_factory):
+    """The `unsee` command of an environment into which a wheel of this tree was installed.
+
+    Our dependencies are lent to it by path, so that nothing is fetched; `unsee` itself is not: an
+    editable install does not reach through a path.
+    """
+    home = tmp_path_factory.mktemp("clean")
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
+    root = Path(__file__).parents[2]
+    wheel = [*pip, "wheel", root, "--no-deps", "--no-build-isolation", "--wheel-dir", home]
+    subprocess.run(wheel, check=True)
+    venv.create(home / "venv", with_pip=False)
+    python = home / "venv" / "bin" / "python"
+    (built,) = home.glob("*.whl")
+    offline = ["install", "--no-deps", "--no-index", built]
+    subprocess.run([*pip, "--python", python, *offline], check=True)
+    (packages,) = (home / "venv" / "lib").glob("python*/site-packages")
+    (packages / "lent.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return home / "venv" / "bin" / "unsee"
+
+
+@pytest.fixture(scope="module")
+def demo(installed, cache, tmp_path_factory):
+    """The demo, run once from a wheel and in a folder that is not the repository."""
     folder = tmp_path_factory.mktemp("elsewhere")
-    done = unsee("demo", "--quiet", cwd=folder, cache=cache)
+    done = subprocess.run(
+        [installed, "demo", "--quiet"],
+        cwd=folder,
+        env={**os.environ, "UNSEE_CACHE": str(cache)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     return folder, done.stdout
 
