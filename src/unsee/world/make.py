@@ -59,8 +59,7 @@ def materialise(family: str = "llava", progress: Progress | None = None) -> Path
     """
     weights = shipped(family)
     table = json.loads((weights / WORLD).read_text(encoding="utf-8"))
-    digest = hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()[:12]
-    folder = cache_folder() / f"world-{family}-{unsee.__version__}-{digest}"
+    folder = cache_folder() / f"world-{family}-{unsee.__version__}-{_digest(weights)}"
     if (folder / WORLD).is_file():
         return folder
     partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
@@ -142,6 +141,14 @@ def world_table(family: str, seed: int, command: str, recipe: Recipe) -> dict[st
         "recipe": recipe.__dict__,
         "people": people_table(seed),
     }
+
+
+def _digest(weights: Path) -> str:
+    """Twelve hexadecimal digits of everything that is shipped of a world."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in weights.rglob("*") if path.is_file()):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def _same_build(work: Path, settings: dict[str, Any]) -> None:
