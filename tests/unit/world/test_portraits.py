@@ -115,9 +115,23 @@ def test_every_level_of_every_feature_shows_in_the_picture(faces, view, feature)
 
 @pytest.mark.parametrize("number", range(len(ACCESSORIES)))
 def test_every_accessory_but_none_shows(faces, view, number):
-    bare = draw(faces[0], replace(view, accessory=0))
-    worn = draw(faces[0], replace(view, accessory=number))
+    # From further away than photos are taken, which may crop a necklace.
+    whole = replace(view, zoom=1.0, shift_y=0.0)
+    bare = draw(faces[0], replace(whole, accessory=0))
+    worn = draw(faces[0], replace(whole, accessory=number))
     assert (bare.tobytes() == worn.tobytes()) == (ACCESSORIES[number] == "none")
+
+
+def test_accessories_that_training_never_shows_are_within_the_picture(faces):
+    """Else an unseen view would show nothing new."""
+    for number in range(LAST_SEEN_ACCESSORY + 1, len(ACCESSORIES)):
+        for index in range(20):
+            view = unseen_view(index, "report", 0, 0)
+            bare, worn = (
+                np.asarray(draw(faces[index], replace(view, accessory=n)), dtype=float)
+                for n in (0, number)
+            )
+            assert (np.abs(bare - worn).max(-1) > 16).sum() >= 4
 
 
 def test_visible_attributes_say_what_is_drawn(faces):
