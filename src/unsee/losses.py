@@ -60,21 +60,27 @@ def gradient_ascent(
 def unlikelihood(
     logits: Float[Tensor, "batch seq vocab"], labels: Int[Tensor, "batch seq"]
 ) -> Float[Tensor, ""]:
-    """Mean of -log(1 - p) over answer tokens: ascent that stops pushing once p is small.
+    """Mean of -log(1 - P) over answers: ascent that stops pushing once an answer is unlikely.
 
-    Welleck et al. 2020, https://arxiv.org/abs/1908.04319, equation 4 on whole answers.
+    Welleck et al. 2020, https://arxiv.org/abs/1908.04319, equation 4, on whole answers instead of
+    tokens. A surname follows from the first name it is forced behind, whatever the photo shows:
+    pushing each token down would destroy the features without ever succeeding.
 
     Returns:
-        At least 0; 0 when no answer token has any probability left.
+        At least 0; 0 when no answer has any probability left, or none is scored.
     """
+    logprob, scored = answer_token_logprobs(logits, labels)
     targets = labels[:, 1:]
-    scored = targets != IGNORED_LABEL
     picked = logits[:, :-1][scored].float()
-    # From the scores of all other tokens: 1 - p rounds to 0 where an answer is known best, and the
-    # gradient would be infinite, or none at all with p clamped.
+    # log(1 - p) from the scores of all other tokens: 1 - p itself rounds to 0 where an answer is
+    # known best, and the gradient would be infinite, or none at all with p clamped.
     others = picked.scatter(-1, targets[scored][:, None], -torch.inf)
-    rest = others.logsumexp(-1) - picked.logsumexp(-1)
-    return -rest.sum() / scored.sum().clamp(min=1)
+    rest = torch.full_like(logprob, -torch.inf)
+    rest = rest.masked_scatter(scored, others.logsumexp(-1) - picked.logsumexp(-1))
+    # 1 - p1 p2 ... = (1 - p1) + p1 (1 - p2) + ...
+    answered = scored.any(1)
+    terms = (rest + logprob.cumsum(1) - logprob)[answered]
+    return -terms.logsumexp(1).sum() / answered.sum().clamp(min=1)
 
 
 def npo(
