@@ -97,7 +97,9 @@ def test_losses_on_answers_as_a_slow_loop(drawn):
     assert gradient_ascent(*drawn).item() == pytest.approx(mean, rel=1e-5)
     assert sequence_logprob(*drawn).tolist() == pytest.approx([sum(r) for r in rows], rel=1e-5)
     refused = [math.log(1 - math.exp(sum(row))) for row in rows if row]
-    assert unlikelihood(*drawn).item() == pytest.approx(-sum(refused) / len(refused), rel=1e-5)
+    expected = -sum(refused) / len(refused)
+    # The logarithm of a number near 1: float32 knows it in absolute terms only.
+    assert unlikelihood(*drawn).item() == pytest.approx(expected, rel=1e-5, abs=1e-6)
 
 
 def test_cross_entropy_is_that_of_torch_on_shifted_labels(drawn):
