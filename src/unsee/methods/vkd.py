@@ -67,6 +67,8 @@ class VKD(Trained):
     """Visual knowledge distillation (our reading of arXiv 2512.11325).
 
     Attributes:
+        steps: Optimizer steps.
+        lr: Peak learning rate.
         target: Where features of forgotten faces go. `away`: from the teacher's, up to `margin`;
             `stranger`: to the teacher's of the most similar unknown face among the general photos;
             `neutral`: the teacher's, with the mean over the person's photos exchanged for that of
@@ -97,7 +99,9 @@ class VKD(Trained):
 
     kind: ClassVar[str] = "weights"
 
-    target: Literal["away", "stranger", "neutral", "pruned", "base"] = "stranger"
+    steps: int = Field(100, ge=1)
+    lr: float = Field(3e-4, gt=0)
+    target: Literal["away", "stranger", "neutral", "pruned", "base"] = "neutral"
     margin: float = Field(0.5, gt=0)
     neighbours: int = Field(4, ge=1)
     pruned_share: float = Field(0.1, gt=0, lt=1)
@@ -109,7 +113,7 @@ class VKD(Trained):
     beta: float = Field(0.4, gt=0)
     forget_weight: float = Field(1.0, ge=0)
     output_weight: float = Field(1.0, ge=0)
-    distill_weight: float = Field(1.0, ge=0)
+    distill_weight: float = Field(10.0, ge=0)
     retain_weight: float = Field(1.0, ge=0)
     blocks: int = Field(-1, ge=-1)
     projector: bool = True
@@ -231,7 +235,11 @@ class VKD(Trained):
         photos = batch.forget.photos
         distance = DISTANCES[self.distance]
         if self.target == "away":
-            return hinge_away(distance(features, state.teacher.features(vlm, photos)), self.margin)
+            left = state.teacher.features(vlm, photos)
+            left = left + torch.stack(
+                [_nudge(p, row) for (p, _), row in zip(photos, left, strict=True)]
+            )
+            return hinge_away(distance(features, left), self.margin)
         if self.target == "stranger":
             aims = state.teacher.features(vlm, [(state.stand_in[p], 0) for p, _ in photos])
         elif self.target == "neutral":
@@ -255,7 +263,9 @@ class VKD(Trained):
 
     def _place_targets(self, vlm: VLM, split: Split, state: State) -> None:
         """Finds the unknown faces nearest to each forget photo in the teacher's features."""
-        unknown = list(OrderedDict.fromkeys(r.image for r in split.general if r.image is not None))
+        known = {record.image for record in (*split.forget, *split.retain)}
+        shown = OrderedDict.fromkeys(r.image for r in split.general if r.image is not None)
+        unknown = [photo for photo in shown if photo not in known]
         if not unknown:
             raise DataError(
                 f"method.target={self.target!r} needs photos of unknown faces among the general "
@@ -277,3 +287,14 @@ class VKD(Trained):
             for photo, row in zip(photos, similarity, strict=True):
                 state.stand_in[photo] = unknown[int(row.argmax())]
                 state.shift[photo] = shift
+
+
+def _nudge(photo: Photo, features: Tensor) -> Tensor:
+    """A hundredth of the features' spread in a direction of the photo's own.
+
+    Every distance is least, and its gradient 0, at the teacher's own features, where the student
+    begins: without a nudge `away` alone never would.
+    """
+    generator = torch.Generator().manual_seed(int(photo.key[:15], 16))
+    direction = torch.randn(features.shape, generator=generator).to(features)
+    return 0.01 * features.std() * direction
