@@ -4,6 +4,7 @@ import re
 import shlex
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -31,7 +32,8 @@ def test_the_pages_are_found():
 
 def click_command(words):
     """The command that words after `unsee` lead to, and the words left for it."""
-    command, rest = typer.main.get_command(app), list(words)
+    command: Any = typer.main.get_command(app)
+    rest = list(words)
     while hasattr(command, "commands") and rest and not rest[0].startswith("-"):
         assert rest[0] in command.commands, f"no such verb: unsee {' '.join(words)}"
         command = command.commands[rest.pop(0)]

@@ -10,7 +10,7 @@ from unsee.data.images import Photo
 from unsee.data.mllmu import SCHEMAS, read_records, read_rows
 from unsee.data.people import read_people
 from unsee.data.records import SETS
-from unsee.data.world import DRAWS, is_world, known_records, open_world, read_split
+from unsee.data.world import DRAWS, Part, is_world, known_records, open_world, read_split
 from unsee.errors import ConfigError, DataError
 from unsee.world.curriculum import make_cast
 from unsee.world.folder import STRANGERS_OF, UNSEEN_VIEWS, stranger_portraits
@@ -42,7 +42,13 @@ def splits(world_folder):
     return {(draw, part): read_split(world_folder, draw, part=part) for draw, part in COMBINED}
 
 
-COMBINED = [("A", "report"), ("B", "report"), ("C", "report"), ("ABC", "report"), ("dev", "dev")]
+COMBINED: list[tuple[str, Part]] = [
+    ("A", "report"),
+    ("B", "report"),
+    ("C", "report"),
+    ("ABC", "report"),
+    ("dev", "dev"),
+]
 
 
 def everything(split):
