@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -93,7 +94,7 @@ class Packed:
 class Packer:
     """Turns to token ids, in the model's own chat template; remembers what it has tokenised."""
 
-    def __init__(self, tokenizer) -> None:
+    def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
         self.image = tokenizer.convert_tokens_to_ids("<image>")
         self.cache: dict[str, list[int]] = {}
@@ -132,7 +133,7 @@ class Packer:
         return Packed(*columns)
 
 
-def packed_loss(model, packed: Packed, pixels: Tensor) -> Tensor:
+def packed_loss(model: Any, packed: Packed, pixels: Tensor) -> Tensor:
     """Mean cross-entropy over answer tokens of packed rows.
 
     Args:
@@ -293,7 +294,7 @@ def train_tower(work: Path, seed: int, recipe: Recipe, progress: Progress) -> di
 
 def train_model(
     work: Path, seed: int, recipe: Recipe, progress: Progress, *, gold: bool
-) -> tuple[nn.Module, object]:
+) -> tuple[Any, Any]:
     """Stage 1: the whole model, from the tower of stage 0.
 
     Args:
@@ -351,7 +352,7 @@ def train_model(
     return model.eval(), make_processor(tokenizer)
 
 
-def save_model(model: nn.Module, processor, folder: Path) -> None:
+def save_model(model: Any, processor: Any, folder: Path) -> None:
     """Write an ordinary Hugging Face folder in half precision."""
     for p in model.parameters():
         p.requires_grad_(True)
