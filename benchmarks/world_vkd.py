@@ -154,63 +154,72 @@ def markdown(content: dict[str, Any]) -> str:
         f"{100 * gold['unknown_rate']:.1f} % unknown, {100 * gold['wrong_name_rate']:.1f} % wrong "
         f"name (n = {gold['n']}).",
     ]
+    if content["not_run"]:
+        out += ["", f"Not run yet: {', '.join(content['not_run'])}."]
     for title, block in content["settings"].items():
-        methods = block["methods"]
-        tables = {**{m: block["references"][m] for m in ("base", "gold")}} | {
-            name: found["sets"] for name, found in methods.items()
-        }
-        head = ["set", "n", "chance", *tables]
-        out += ["", f"## {title.capitalize()}", ""]
-        out += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-        for name, cells_ in tables["base"].items():
-            out.append(_row(name, "accuracy", cells_, tables))
-            if name.startswith("forget_") and name != "forget_text":
-                for metric in ("unknown_rate", "wrong_name_rate"):
-                    out.append(_row(name, metric, cells_, tables))
+        out += ["", f"## {title.capitalize()}", "", *_sets(block), "", *_summaries(block)]
         out += [
             "",
-            "| method | score | forget gap | over-forgetting | keep | text logits identical "
-            "| trained parameters | s a run |",
-            "|" + "---|" * 8,
+            *_differences(block),
+            "| bar of VKD | figure | bound | met |",
+            "|---|---|---|---|",
         ]
-        for name, found in methods.items():
-            s = found["summary"]
-            values = [_number(s[k]) for k in ("score", "forget_gap", "over_forgetting", "keep")]
-            same, total = found["text_logits_identical"]
-            row = [
-                name,
-                *values,
-                f"{same} of {total} batches",
-                f"{found['trained_parameters']:,}",
-                f"{found['seconds_a_run']:.0f}",
-            ]
-            out.append("| " + " | ".join(row) + " |")
-        left = methods["vkd"]["summary"]["left_out"]
-        if left:
-            out += [
-                "",
-                "Left out of the score: "
-                + "; ".join(f"`{k}` ({v})" for k, v in left.items())
-                + ".",
-            ]
-        if content["not_run"]:
-            out += ["", f"Not run yet: {', '.join(content['not_run'])}."]
-        if block["paired"]:
-            out += [
-                "",
-                "Paired difference of the score (people resampled, same on both sides):",
-                "",
-            ]
-        for name, found in block["paired"].items():
-            verdict = "resolved" if found["resolved"] else "not resolved"
-            low, high = found["ci"]
-            out.append(f"- {name}: {found['difference']:+.3f} [{low:+.3f}, {high:+.3f}], {verdict}")
-        out += ["", "| bar of VKD | figure | bound | met |", "|---|---|---|---|"]
         for name, bar in block["bars"].items():
             bound = f"<= {bar['at_most']:.3f}" if "at_most" in bar else f">= {bar['at_least']:.3f}"
             met = "yes" if bar["met"] else "**no**"
             out.append(f"| {name} | {bar['value']:.3f} | {bound} | {met} |")
     return "\n".join([*out, ""])
+
+
+def _sets(block: dict[str, Any]) -> list[str]:
+    tables = {m: block["references"][m] for m in ("base", "gold")} | {
+        name: found["sets"] for name, found in block["methods"].items()
+    }
+    head = ["set", "n", "chance", *tables]
+    out = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for name, cells_ in tables["base"].items():
+        out.append(_row(name, "accuracy", cells_, tables))
+        if name in ("forget_seen", "forget_unseen"):
+            rates = ("unknown_rate", "wrong_name_rate")
+            out += [_row(name, metric, cells_, tables) for metric in rates]
+    return out
+
+
+def _summaries(block: dict[str, Any]) -> list[str]:
+    out = [
+        "| method | score | forget gap | over-forgetting | keep | text logits identical "
+        "| trained parameters | s a run |",
+        "|" + "---|" * 8,
+    ]
+    for name, found in block["methods"].items():
+        s = found["summary"]
+        values = [_number(s[k]) for k in ("score", "forget_gap", "over_forgetting", "keep")]
+        same, total = found["text_logits_identical"]
+        row = [
+            name,
+            *values,
+            f"{same} of {total} batches",
+            f"{found['trained_parameters']:,}",
+            f"{found['seconds_a_run']:.0f}",
+        ]
+        out.append("| " + " | ".join(row) + " |")
+    left = block["methods"]["vkd"]["summary"]["left_out"]
+    if left:
+        reasons = "; ".join(f"`{k}` ({v})" for k, v in left.items())
+        out += ["", f"Left out of the score: {reasons}."]
+    return out
+
+
+def _differences(block: dict[str, Any]) -> list[str]:
+    out = []
+    for name, found in block["paired"].items():
+        verdict = "resolved" if found["resolved"] else "not resolved"
+        low, high = found["ci"]
+        out.append(f"- {name}: {found['difference']:+.3f} [{low:+.3f}, {high:+.3f}], {verdict}")
+    if not out:
+        return []
+    title = "Paired difference of the score (people resampled, the same on both sides):"
+    return [title, "", *out, ""]
 
 
 def _row(name: str, metric: str, cells_: Any, tables: Any) -> str:
