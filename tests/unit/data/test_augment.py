@@ -50,7 +50,7 @@ def test_the_same_number_varies_different_photos_differently():
         [distance(variant(photo(p), n), Image.fromarray(p)) for n in range(1, 9)]
         for p in (one, other)
     ]
-    assert not np.allclose(changes[0], changes[1], atol=0.5)
+    assert not np.allclose(changes[0], changes[1], atol=3)
 
 
 @pytest.mark.parametrize("size", [(16, 16), (17, 63), (300, 200)])
