@@ -89,6 +89,7 @@ def main() -> None:
     """Run the cells, or collect them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=tuple(RECIPES), help="with --collect: leave others out")
+    parser.add_argument("--settings", nargs="+", choices=tuple(SETTINGS), default=tuple(SETTINGS))
     parser.add_argument("--folder", type=Path, default=Path("runs/world-vkd"))
     parser.add_argument("--collect", action="store_true")
     given = parser.parse_args()
@@ -97,8 +98,8 @@ def main() -> None:
     table = Table(world, given.folder)
     if not given.collect:
         for recipe in chosen:
-            for draws in SETTINGS.values():
-                for cell in cells(recipe, draws):
+            for title in given.settings:
+                for cell in cells(recipe, SETTINGS[title]):
                     found = table.run(cell)
                     print(cell.key, round(found["wall_s"]), flush=True)
         return
@@ -107,10 +108,12 @@ def main() -> None:
     content: dict[str, Any] = provenance("python benchmarks/world_vkd.py", table) | {
         "seeds": SEEDS,
         "gold_on_all_18_candidates": figures,
-        "not_run": [recipe for recipe in RECIPES if recipe not in chosen],
+        "not_run": [recipe for recipe in RECIPES if recipe not in chosen]
+        + [title for title in SETTINGS if title not in given.settings],
         "settings": {},
     }
-    for title, draws in SETTINGS.items():
+    for title in given.settings:
+        draws = SETTINGS[title]
         pools = {recipe: table.pooled(cells(recipe, draws)) for recipe in chosen}
         block: dict[str, Any] = {"methods": {}, "paired": {}}
         for recipe, pool in pools.items():
