@@ -107,7 +107,7 @@ class Table:
         return {
             "cell": {**cell.__dict__, "settings": method.model_dump(mode="json")},
             "answers": answers,
-            "text_logits_identical": [same, len(told)],
+            "text_logits_identical": [same, len(before)],
             "changed_in_language": sum(name.startswith(language) for name in result.changed),
             "seconds": result.seconds,
             "trained_parameters": result.trained_parameters,
