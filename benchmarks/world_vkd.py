@@ -148,7 +148,7 @@ def markdown(content: dict[str, Any]) -> str:
     out = [
         "# VKD on the built-in world",
         "",
-        f"Made by `{content['command']}` (and `--collect`); raw figures in `world-vkd.json`. "
+        f"Made by `{content['command']}`; raw figures in `world-vkd.json`. "
         f"{content['photos_per_person']} photos a person, seeds {list(content['seeds'])}, reported "
         "half of views, wordings and general items. Open questions, accuracy in per cent with the "
         "95 % interval (bootstrap by person), n questions, and chance.",
