@@ -1,19 +1,35 @@
 """The world card: what base and gold of the built-in world know.
 
-    python benchmarks/world_card.py
+    python benchmarks/world_card.py [--reduced]
 
-Writes `docs/results/world-card.{json,md}`.
+Writes `docs/results/world-card.{json,md}`. With `--reduced`, builds a world by a recipe of a few
+minutes and writes what its models know to `docs/results/world-reduced.json`: a test builds it again
+and compares.
 """
 
+import argparse
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from cells import Table, provenance, write
 
-from unsee.world import card, materialise
+from unsee.world import make_world, materialise, world_card
+from unsee.world.build import Recipe
 from unsee.world.card import BARS
 
 RESULT = Path("docs/results/world-card.json")
+REDUCED_RESULT = Path("docs/results/world-reduced.json")
+REDUCED = Recipe(
+    tower_steps=120,
+    tower_batch=32,
+    tower_strangers=1500,
+    steps=250,
+    people=6,
+    strangers=4,
+    text_rows=3,
+    checkpoint_every=125,
+)
 
 
 def markdown(content: dict[str, Any]) -> str:
@@ -58,9 +74,18 @@ def markdown(content: dict[str, Any]) -> str:
 
 def main() -> None:
     """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--reduced", action="store_true")
+    if parser.parse_args().reduced:
+        world = make_world(Path("runs/reduced"), recipe=REDUCED)
+        table = Table(world, Path("runs/card"))
+        content = provenance("python benchmarks/world_card.py --reduced", table)
+        content |= {"recipe": asdict(REDUCED), "figures": world_card(world)["figures"]}
+        write(REDUCED_RESULT, content)
+        return
     world = materialise()
     table = Table(world, Path("runs/card"))
-    content = provenance("python benchmarks/world_card.py", table) | card(world)
+    content = provenance("python benchmarks/world_card.py", table) | world_card(world)
     write(RESULT, content)
     RESULT.with_suffix(".md").write_text(markdown(content), encoding="utf-8")
 

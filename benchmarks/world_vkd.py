@@ -17,7 +17,7 @@ from typing import Any
 from cells import Cell, Pool, Table, flat, paired_score, provenance, write
 
 from unsee.metrics.intervals import mean_interval
-from unsee.world import card, materialise
+from unsee.world import materialise, world_card
 
 RESULT = Path("docs/results/world-vkd.json")
 RECIPES = {
@@ -103,7 +103,7 @@ def main() -> None:
                     found = table.run(cell)
                     print(cell.key, round(found["wall_s"]), flush=True)
         return
-    figures = card(world)["figures"]["gold"]["candidates_unseen"]
+    figures = world_card(world)["figures"]["gold"]["candidates_unseen"]
     gold = {"right": figures["value"], "wrong_name": figures["wrong_name_rate"]}
     content: dict[str, Any] = provenance("python benchmarks/world_vkd.py", table) | {
         "seeds": SEEDS,

@@ -133,7 +133,7 @@ def test_audit_compares_base_and_erased_and_resumes(
         raise AssertionError("asked again")
 
     for name in ("generate_answers", "answer_logprobs"):
-        monkeypatch.setattr(sys.modules["unsee.audit.replies"], name, never)
+        monkeypatch.setattr(sys.modules["unsee.replies"], name, never)
     with (tmp_path / "run" / "answers.jsonl").open("a") as file:
         file.write('{"model": "cut sho')
     again = audit(knowing, request_, artifact=run, out=tmp_path / "run", command="unsee audit")

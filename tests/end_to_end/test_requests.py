@@ -111,3 +111,17 @@ def test_questions_of_a_file_are_asked_as_they_are(knowing, people, tmp_path):
     request = from_folders(tmp_path / "x", people / "retain", people / "general", vlm=knowing)
     assert {r.question for r in request.split.forget} == {"Who is this person?"}
     assert [r.question for r in request.split.audit["forget_text"]] == ["Where was Jane Doe born?"]
+
+
+def test_answers_that_are_kept_are_not_asked_for_again(knowing, people, tmp_path, monkeypatch):
+    folders = [people / name for name in ("forget", "retain", "general", "strangers")]
+    kept = tmp_path / "run" / "answers.jsonl"
+    first = from_folders(*folders, vlm=knowing, answers=kept)
+
+    def never(*args, **kwargs):
+        raise AssertionError("asked again")
+
+    monkeypatch.setattr("unsee.replies.generate_answers", never)
+    assert from_folders(*folders, vlm=knowing, answers=kept) == first
+    with pytest.raises(AssertionError, match="asked again"):
+        from_folders(*folders, vlm=knowing)

@@ -7,7 +7,6 @@ import sys
 import sysconfig
 import venv
 from html.parser import HTMLParser
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,9 @@ from unsee.data.world import open_world
 from unsee.metrics.answers import accuracy, is_unknown
 from unsee.report.schema import Report
 from unsee.report.verdict import RUNGS
-from unsee.world.card import card, card_sets
+from unsee.world import make as making
+from unsee.world.card import card_sets, world_card
 
-making = import_module("unsee.world.make")
 LARGEST_BYTES = 8_000_000
 ROOT = Path(__file__).parents[2]
 
@@ -108,15 +107,35 @@ def test_plain_transformers_opens_both_and_they_answer(world_folder):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_the_shipped_models_have_the_committed_card(world_folder):
+def test_the_shipped_models_meet_every_bar_and_have_the_committed_card(world_folder):
     committed = json.loads((ROOT / "docs" / "results" / "world-card.json").read_text())
-    measured = card(world_folder)
-    assert measured["bars"] == committed["bars"]
+    measured = world_card(world_folder)
+    assert [name for name, met in measured["bars"].items() if not met] == []
     for name, figures in measured["figures"].items():
         for key, figure in figures.items():
             assert figure["value"] == pytest.approx(
                 committed["figures"][name][key]["value"], abs=0.01
             ), (name, key)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_rebuilt_world_scores_as_the_first_one_within_the_intervals(tmp_path):
+    """On a recipe of a few minutes; its models know the text and some of the faces."""
+    first = json.loads((ROOT / "docs" / "results" / "world-reduced.json").read_text())
+    known = first["figures"]["base"]
+    assert known["people_text"]["value"] > 0.5
+    assert known["visible_known"]["value"] > 0.5
+    world = making.make_world(tmp_path / "world", recipe=making.Recipe(**first["recipe"]))
+    again = world_card(world)["figures"]
+    apart = {
+        (name, key): (figure, again[name][key])
+        for name, figures in first["figures"].items()
+        for key, figure in figures.items()
+        if max(figure["ci"][0], again[name][key]["ci"][0])
+        > min(figure["ci"][1], again[name][key]["ci"][1])
+    }
+    assert apart == {}
 
 
 @pytest.mark.slow

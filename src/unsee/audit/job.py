@@ -13,7 +13,6 @@ from typing import Any
 from unsee import report as reports
 from unsee.artifacts import apply_weights, load_manifest, versions
 from unsee.audit.examples import examples
-from unsee.audit.replies import Replies
 from unsee.audit.scoring import Scored, Scores, score, text_logits
 from unsee.cost import peak_memory
 from unsee.data.records import SETS, Record, Split
@@ -23,12 +22,12 @@ from unsee.metrics.summary import Reference, summarise
 from unsee.models.layout import PARTS
 from unsee.models.load import VLM
 from unsee.models.restore import restored
+from unsee.replies import ANSWERS, Replies, dtype_name
 from unsee.report import Report, html, markdown
 from unsee.report.schema import Cost, MethodUsed, ModelName, ModelScores, Summary
 from unsee.report.schema import Request as ReportedRequest
 from unsee.requests import Request
 
-ANSWERS = "answers.jsonl"
 _GOLD_NOT_SCORED = {"bystander": "gold never knew the other draws' candidates either"}
 
 Progress = Callable[[str, int, int], None]
@@ -164,7 +163,7 @@ class _Inquiry:
         return Replies(
             vlm,
             name=name,
-            key="-".join(filter(None, (vlm.fingerprint, _dtype(vlm), mark))),
+            mark=mark,
             path=folder / ANSWERS if folder is not None else None,
             batch_size=self.batch_size,
             progress=self.progress,
@@ -220,7 +219,7 @@ def _report(
     return Report(
         command=command,
         versions=versions(),
-        device=f"{vlm.device.type}, {_dtype(vlm)}",
+        device=f"{vlm.device.type}, {dtype_name(vlm)}",
         seeds=list(manifest["seeds"]) if manifest is not None else [seed],
         request=wanted,
         method=method,
@@ -289,10 +288,6 @@ def _cost(manifest: Mapping[str, Any] | None) -> Cost:
         trained_parameters=spent["trained_parameters"],
         artifact_bytes=sum(record["bytes"] for record in manifest["files"].values()),
     )
-
-
-def _dtype(vlm: VLM) -> str:
-    return str(vlm.dtype).removeprefix("torch.")
 
 
 def _changed_parts(vlm: VLM, manifest: Mapping[str, Any] | None) -> dict[str, int]:

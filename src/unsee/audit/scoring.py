@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-from unsee.audit.replies import Replies, answer_digest
 from unsee.data.collate import encode
 from unsee.data.records import Record
 from unsee.metrics.sets import AnswerLogprobs, score_sets
 from unsee.models.load import VLM
+from unsee.replies import Replies, answer_digest
 
 # Wrong answers stand beside the true one on these sets alone; each costs a pass of its own.
 RATIO_SETS = ("forget_seen", "forget_unseen", "forget_text")

@@ -93,11 +93,11 @@ def audit(
 
     folder = out or artifact or Path("runs/audit")
     with progress(quiet=quiet) as report:
-        before = open_model(base or model)
+        before = open_model(base or model, report)
         never = gold or gold_of(base or model)
         result = run_audit(
             before,
-            request_of(wanted, before, force=True, report=report),
+            request_of(wanted, before, run=cache or folder, force=True, report=report),
             artifact=artifact,
             erased=open_model(model) if base is not None else None,
             gold=open_model(never) if never is not None else None,

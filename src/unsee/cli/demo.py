@@ -50,8 +50,8 @@ def demo(
     given = {"model": MODEL, "subject": SUBJECT, "seeds": [seed], "out": str(out)}
     recipe, method = read_recipe(None, given)
     with progress(quiet=quiet) as report:
-        vlm = open_model(MODEL)
-        request = request_of(recipe, vlm, force=False, report=report)
+        vlm = open_model(MODEL, report)
+        request = request_of(recipe, vlm, run=out, force=False, report=report)
         run = forget(
             vlm,
             request,

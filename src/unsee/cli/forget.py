@@ -95,8 +95,10 @@ def forget(
 
     runs = []
     with progress(quiet=quiet) as report:
-        vlm = open_model(resolved.model)
-        request = request_of(resolved, vlm, force=force, report=report)
+        vlm = open_model(resolved.model, report)
+        request = request_of(
+            resolved, vlm, run=resolved.folder(resolved.seeds[0]), force=force, report=report
+        )
         for number in resolved.seeds:
             run = run_forget(
                 vlm,

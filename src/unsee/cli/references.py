@@ -1,11 +1,12 @@
 """What the user calls models and people: folders, hub names, and the built-in world's own."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unsee.errors import ConfigError
+from unsee.errors import ConfigError, UnseeError
 
 if TYPE_CHECKING:
     from unsee.models.load import VLM
@@ -33,8 +34,12 @@ class World:
     folder: Path
 
 
-def world_of(model: str) -> World | None:
+def world_of(model: str, report: Any = None) -> World | None:
     """The world that a model belongs to: `world:llava`, `world:llava/gold`, or a world's folder.
+
+    Args:
+        model: What the user calls it.
+        report: Progress; the built-in world is drawn on first use.
 
     Raises:
         ConfigError: If the reference is of a world, but names no model of it.
@@ -47,18 +52,18 @@ def world_of(model: str) -> World | None:
         family, _, part = model.removeprefix(WORLD).partition("/")
         if part not in ("", GOLD):
             raise ConfigError(f"{model}: expected {WORLD}{family} or {WORLD}{family}/{GOLD}")
-        return World(family, part or BASE, materialise(family))
+        return World(family, part or BASE, materialise(family, report))
     folder = Path(model).expanduser()
     if is_world(folder.parent) and folder.name in (BASE, GOLD):
         return World("", folder.name, folder.parent)
     return None
 
 
-def open_model(model: str) -> "VLM":
-    """The model of a reference, a folder or a hub name."""
+def open_model(model: str, report: Any = None) -> "VLM":
+    """The model of a reference, a folder or a hub name; `report` is told what takes long."""
     from unsee.models.load import load
 
-    world = world_of(model)
+    world = world_of(model, report)
     return load(world.folder / world.part if world is not None else model)
 
 
@@ -68,12 +73,14 @@ def gold_of(model: str) -> str | None:
     return str(world.folder / GOLD) if world is not None else None
 
 
-def request_of(recipe: "Recipe", vlm: "VLM", *, force: bool, report: Any) -> "Request":
+def request_of(recipe: "Recipe", vlm: "VLM", *, run: Path, force: bool, report: Any) -> "Request":
     """The request of a recipe.
 
     Args:
         recipe: With the people.
         vlm: The base; it is asked first where people come from folders.
+        run: Folder where its answers are kept, so that nothing is asked twice; a request that is
+            refused leaves nothing there.
         force: Go on where the base recognises nobody.
         report: Progress.
 
@@ -83,17 +90,19 @@ def request_of(recipe: "Recipe", vlm: "VLM", *, force: bool, report: Any) -> "Re
     from unsee.requests import from_folders, from_world
 
     if not recipe.subject.startswith(WORLD):
-        return from_folders(
-            Path(recipe.subject),
-            _path(recipe.retain),
-            _path(recipe.general),
-            _path(recipe.strangers),
-            vlm=vlm,
-            scope=recipe.scope,
-            holdout=recipe.holdout,
-            force=force,
-            progress=report,
-        )
+        with _answers(run) as answers:
+            return from_folders(
+                Path(recipe.subject),
+                _path(recipe.retain),
+                _path(recipe.general),
+                _path(recipe.strangers),
+                vlm=vlm,
+                scope=recipe.scope,
+                holdout=recipe.holdout,
+                force=force,
+                answers=answers,
+                progress=report,
+            )
     draw = recipe.subject.removeprefix(WORLD)
     if draw not in DRAWS:
         raise ConfigError(
@@ -110,6 +119,25 @@ def request_of(recipe: "Recipe", vlm: "VLM", *, force: bool, report: Any) -> "Re
     return from_world(
         world.folder, draw, scope=recipe.scope, photos=recipe.photos, part=recipe.part
     )
+
+
+@contextmanager
+def _answers(run: Path) -> Iterator[Path]:
+    """Where answers are kept; after an error of the user's nothing new is left behind."""
+    from unsee.replies import ANSWERS
+
+    path = run / ANSWERS
+    made = [folder for folder in (run, *run.parents) if not folder.exists()]
+    new = not path.exists()
+    try:
+        yield path
+    except UnseeError:
+        if new:
+            path.unlink(missing_ok=True)
+        for folder in made:
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+        raise
 
 
 def _refuse_folders(recipe: "Recipe") -> None:

@@ -42,7 +42,7 @@ def make(
     hush()
     import torch
 
-    from unsee.world import make as make_world
+    from unsee.world import make_world
 
     torch.set_num_threads(threads)
     with progress(quiet=quiet) as report:

@@ -10,6 +10,7 @@ from unsee.data.records import Record, Split
 from unsee.errors import ConfigError, DataError
 from unsee.metrics.answers import known_answers, normalise
 from unsee.models.load import VLM
+from unsee.replies import Progress, Replies
 from unsee.requests import templates
 from unsee.requests.albums import (
     FEWEST_TO_HOLD_OUT,
@@ -20,7 +21,13 @@ from unsee.requests.albums import (
     people_of,
     refuse_shared,
 )
-from unsee.requests.probing import Interview, Progress, beliefs, probe, subject_and_topic, why_not
+from unsee.requests.probing import (
+    beliefs,
+    own_answers,
+    probe,
+    subject_and_topic,
+    why_not,
+)
 from unsee.requests.request import Reference, Request, Scope
 
 _NEEDED = {
@@ -49,6 +56,7 @@ def from_folders(
     scope: Scope = "visual",
     holdout: float = 0.25,
     force: bool = False,
+    answers: Path | None = None,
     progress: Progress | None = None,
 ) -> Request:
     """The request to forget the people in a folder.
@@ -67,6 +75,8 @@ def from_folders(
         scope: Whether text-only answers are to be forgotten too.
         holdout: Share of each person's photos, the last ones, that no method is given, 0 to 0.5.
         force: Keep what the base was not found to know, and go on if that is everything.
+        answers: JSON lines where the base's answers are kept and looked for, so that the audit of
+            a run asks nothing twice; None keeps them in memory.
         progress: Told stage, questions done and questions in all.
 
     Raises:
@@ -86,11 +96,11 @@ def from_folders(
     }
     refuse_shared(people)
 
-    interview = Interview(vlm, progress)
+    base = Replies(vlm, name="base", path=answers, progress=progress)
     albums = [part(person, holdout) for person in people["forget"]]
     faces = [photo for person in people["strangers"] for photo in person.photos[:1]]
-    questions = _about_subjects(interview, albums, strangers=bool(faces))
-    probes = probe(interview, questions.given, questions.text, faces)
+    questions = _about_subjects(base, albums, strangers=bool(faces))
+    probes = probe(base, questions.given, questions.text, faces)
     unknown = {(p.subject, p.topic): why_not(p) for p in probes if not p.known}
     not_measurable = dict(questions.not_measurable) | {
         f"{name}/{topic}": why for (name, topic), why in unknown.items()
@@ -105,9 +115,9 @@ def from_folders(
         questions = _without(questions, set(unknown))
 
     secrets = {name: _secrets(questions, name) for name in names}
-    visible, visible_audit = _visible(interview, albums, secrets)
-    kept, retain_audit = _kept(interview, people["retain"], holdout, names)
-    shown, general_audit = _general(interview, people["general"], holdout, names)
+    visible, visible_audit = _visible(base, albums, secrets)
+    kept, retain_audit = _kept(base, people["retain"], holdout, names)
+    shown, general_audit = _general(base, people["general"], holdout, names)
     audit = {
         "forget_seen": questions.given,
         "forget_unseen": questions.held_out,
@@ -157,9 +167,7 @@ def from_folders(
     )
 
 
-def _about_subjects(
-    interview: Interview, albums: Sequence[Album], *, strangers: bool
-) -> _Questions:
+def _about_subjects(base: Replies, albums: Sequence[Album], *, strangers: bool) -> _Questions:
     """Questions from questions.jsonl, else from profile.json, else from what the base believes."""
     given: list[Record] = []
     held_out: list[Record] = []
@@ -174,7 +182,7 @@ def _about_subjects(
             text += [record for record in person.records if record.image is None]
             continue
         if not is_labelled(person):
-            found, missing = beliefs(interview, person.name, album.given, strangers=strangers)
+            found, missing = beliefs(base, person.name, album.given, strangers=strangers)
             facts |= found
             not_measurable |= {f"{person.name}/{topic}": why for topic, why in missing.items()}
         given += templates.on_photos(person.name, facts, album.given)
@@ -207,7 +215,7 @@ def _secrets(questions: _Questions, name: str) -> set[str]:
 
 
 def _visible(
-    interview: Interview, albums: Sequence[Album], secrets: Mapping[str, set[str]]
+    base: Replies, albums: Sequence[Album], secrets: Mapping[str, set[str]]
 ) -> tuple[tuple[Record, ...], tuple[Record, ...]]:
     """Identity-free questions on the subjects' photos as the base answers them.
 
@@ -218,7 +226,7 @@ def _visible(
         asked = [r for name, photos in photos_of.items() for r in templates.visible(name, photos)]
         return tuple(
             record
-            for record in interview.own(asked, "asking what is visible")
+            for record in own_answers(base, asked, "asking what is visible")
             if not any(_contains(record.answer, secret) for secret in secrets[record.subject])
         )
 
@@ -228,12 +236,14 @@ def _visible(
 
 
 def _kept(
-    interview: Interview, people: Sequence[Person], holdout: float, names: Sequence[str]
+    base: Replies, people: Sequence[Person], holdout: float, names: Sequence[str]
 ) -> tuple[tuple[Record, ...], dict[str, tuple[Record, ...]]]:
     """Targets and audit sets of people to keep."""
     given: list[Record] = []
     held_out: list[Record] = []
     text: list[Record] = []
+    blank: list[Record] = []
+    blank_held_out: list[Record] = []
     stage = "asking about people to keep"
     for album in part_all(people, holdout):
         person = album.person
@@ -248,9 +258,11 @@ def _kept(
             )
             text += templates.by_name(person.name, person.profile)
         else:
-            given += interview.own([*templates.unlabelled(person.name, album.given)], stage)
-            held_out += interview.own([*templates.unlabelled(person.name, album.held_out)], stage)
-    targets = _harmless(interview.own(given, stage), names)
+            blank += templates.unlabelled(person.name, album.given)
+            blank_held_out += templates.unlabelled(person.name, album.held_out)
+    given += own_answers(base, blank, stage)
+    held_out += own_answers(base, blank_held_out, stage)
+    targets = _harmless(own_answers(base, given, stage), names)
     audit = {
         "retain_seen": _harmless(given, names),
         "retain_unseen": _harmless(held_out, names),
@@ -260,13 +272,13 @@ def _kept(
 
 
 def _general(
-    interview: Interview, people: Sequence[Person], holdout: float, names: Sequence[str]
+    base: Replies, people: Sequence[Person], holdout: float, names: Sequence[str]
 ) -> tuple[tuple[Record, ...], tuple[Record, ...]]:
     """Targets and audit set of strangers, as the base answers about them."""
     albums = part_all(people, holdout)
     stage = "asking about general photos"
     given, held_out = (
-        _harmless(interview.own(asked, stage), names)
+        _harmless(own_answers(base, asked, stage), names)
         for asked in (
             [r for a in albums for r in templates.unlabelled(a.person.name, a.given)],
             [r for a in albums for r in templates.unlabelled(a.person.name, a.held_out)],

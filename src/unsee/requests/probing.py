@@ -1,68 +1,39 @@
 """The base is asked first: what it does not know cannot be forgotten, nor measured."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from unsee.answering import generate_answers
 from unsee.data.images import Photo
 from unsee.data.records import LETTERS, Record
 from unsee.metrics.answers import accuracy, choice_accuracy, cloze_accuracy, is_unknown, normalise
-from unsee.models.load import VLM
+from unsee.replies import Replies
 from unsee.requests.request import Probe
 from unsee.requests.templates import KNOWN_TOPICS, ON_PHOTO, by_name, wordings
 
-Progress = Callable[[str, int, int], None]
 # As the memorisation gate of the report: less cannot be told from nothing.
 KNOWN_SHARE = 0.2
 # An answer without a label counts as the base's belief if most photos of the person bring it out.
 BELIEF_SHARE = 0.5
 
 
-class Interview:
-    """Asks one model, each question once.
-
-    Args:
-        vlm: The base.
-        progress: Told the stage, questions done and questions in all.
-    """
-
-    def __init__(self, vlm: VLM, progress: Progress | None) -> None:
-        self._vlm = vlm
-        self._progress = progress
-        self._answers: dict[Record, str] = {}
-
-    def answers(self, records: Sequence[Record], stage: str) -> list[str]:
-        """Greedy answers in the order of the records."""
-        asked = [replace(r, subject="", set="", topic="", answer=_blank(r)) for r in records]
-        new = list(dict.fromkeys(r for r in asked if r not in self._answers))
-        if new:
-            report = self._progress
-            texts = generate_answers(
-                self._vlm,
-                new,
-                progress=None if report is None else lambda done, all_: report(stage, done, all_),
-            )
-            self._answers.update(zip(new, texts, strict=True))
-        return [self._answers[record] for record in asked]
-
-    def own(self, records: Sequence[Record], stage: str) -> tuple[Record, ...]:
-        """The records with the model's own answers; without those it has no usable answer to."""
-        answered = zip(records, self.answers(records, stage), strict=True)
-        return tuple(
-            replace(record, answer=text)
-            for record, text in answered
-            if text and (record.form != "choice" or text in LETTERS[: len(record.options)])
-        )
+def own_answers(base: Replies, records: Sequence[Record], stage: str) -> tuple[Record, ...]:
+    """The records with the base's own answers; without those it has no usable answer to."""
+    answered = zip(records, base.answers(records, stage), strict=True)
+    return tuple(
+        replace(record, answer=text)
+        for record, text in answered
+        if text and (record.form != "choice" or text in LETTERS[: len(record.options)])
+    )
 
 
 def beliefs(
-    interview: Interview, subject: str, photos: Sequence[Photo], *, strangers: bool
+    base: Replies, subject: str, photos: Sequence[Photo], *, strangers: bool
 ) -> tuple[dict[str, str], dict[str, str]]:
     """What the base believes about somebody of whom only photos and a name are given.
 
     Args:
-        interview: With the base.
+        base: What the base answers.
         subject: The name.
         photos: Photos of the subject.
         strangers: Whether photos of strangers will show which answers everybody gets; without
@@ -77,8 +48,8 @@ def beliefs(
         question = wordings(topic).given[0].format(who=ON_PHOTO)
         seen = [Record(subject, photo, question, "", topic=topic) for photo in photos]
         named = list(by_name(subject, {topic: ""}))
-        answers = interview.answers(seen, "asking about the photos")
-        spoken = {normalise(text) for text in interview.answers(named, "asking by name")}
+        answers = base.answers(seen, "asking about the photos")
+        spoken = {normalise(text) for text in base.answers(named, "asking by name")}
         told = Counter(text for text in answers if text and not is_unknown(text))
         answer, count = told.most_common(1)[0] if told else ("", 0)
         if count < BELIEF_SHARE * len(photos):
@@ -94,7 +65,7 @@ def beliefs(
 
 
 def probe(
-    interview: Interview,
+    base: Replies,
     on_photos: Sequence[Record],
     by_text: Sequence[Record],
     strangers: Sequence[Photo],
@@ -102,17 +73,17 @@ def probe(
     """What the base knows about the subjects, topic by topic.
 
     Args:
-        interview: With the base.
+        base: What the base answers.
         on_photos: Questions about the subjects' photos with the right answers.
         by_text: Questions that name them, with the right answers.
         strangers: Photos of strangers; the same questions are asked on each.
     """
-    right = _right(interview, on_photos, "asking about the photos")
-    spoken = _right(interview, by_text, "asking by name")
+    right = _right(base, on_photos, "asking about the photos")
+    spoken = _right(base, by_text, "asking by name")
     asked_of_strangers = [
         replace(record, image=photo) for record in _distinct(on_photos) for photo in strangers
     ]
-    floor = _right(interview, asked_of_strangers, "asking about strangers")
+    floor = _right(base, asked_of_strangers, "asking about strangers")
     probes = []
     for (subject, topic), hits in right.items():
         share = sum(hits) / len(hits)
@@ -152,16 +123,11 @@ def is_right(record: Record, answer: str) -> bool:
     return bool(score(record, answer))
 
 
-def _blank(record: Record) -> str:
-    """The answer is no part of the question; a choice must have one to be a record."""
-    return LETTERS[0] if record.form == "choice" else ""
-
-
 def _right(
-    interview: Interview, records: Sequence[Record], stage: str
+    base: Replies, records: Sequence[Record], stage: str
 ) -> Mapping[tuple[str, str], list[bool]]:
     hits: dict[tuple[str, str], list[bool]] = defaultdict(list)
-    for record, answer in zip(records, interview.answers(records, stage), strict=True):
+    for record, answer in zip(records, base.answers(records, stage), strict=True):
         hits[subject_and_topic(record)].append(is_right(record, answer))
     return hits
 

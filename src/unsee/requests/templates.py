@@ -1,5 +1,6 @@
 """Questions for people who come without any: who they are, facts, and what anyone can see."""
 
+import random
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -8,6 +9,9 @@ from unsee.data.records import Record
 
 ON_PHOTO = "this person"
 NAME = "name"
+# Of people to keep and of strangers, whose photos may be many.
+FACTS_A_PHOTO = 3
+VISIBLE_A_PHOTO = 2
 
 
 @dataclass(frozen=True)
@@ -127,9 +131,15 @@ def visible(subject: str, photos: Iterable[Photo]) -> Iterator[Record]:
 
 
 def unlabelled(subject: str, photos: Iterable[Photo]) -> Iterator[Record]:
-    """Everything the templates ask about a photo; the answers are still empty."""
+    """Who it is, a few facts and a few visible things asked on each photo; answers still empty.
+
+    What is asked is drawn by the photo's content, so that many photos together are asked everything
+    and the same photo the same each time.
+    """
     for photo in photos:
-        for topic in (NAME, *KNOWN_TOPICS):
+        rng = random.Random(photo.key)
+        facts = rng.sample(tuple(KNOWN_TOPICS), FACTS_A_PHOTO)
+        for topic in (NAME, *facts):
             question = wordings(topic).given[0].format(who=ON_PHOTO)
             yield Record(subject, photo, question, "", topic=topic)
-        yield from visible(subject, (photo,))
+        yield from rng.sample([*visible(subject, (photo,))], VISIBLE_A_PHOTO)

@@ -42,6 +42,8 @@ class Recipe:
         steps: Steps of stage 1.
         lr: Peak learning rate of projector and language model.
         vision_lr: Peak learning rate of the tower in stage 1.
+        feature_weight: Weight, in stage 1, of the loss of stage 0: without it the tower learns the
+            stored photos of known people by heart and names fresh ones less often.
         people: Pictures of known people a step.
         strangers: Pictures of strangers a step.
         text_rows: Rows of text-only turns a step.
@@ -55,9 +57,10 @@ class Recipe:
     tower_batch: int = 64
     tower_strangers: int = 12000
     tower_lr: float = 1.5e-3
-    steps: int = 1000
+    steps: int = 1200
     lr: float = 2e-3
-    vision_lr: float = 1e-3
+    vision_lr: float = 5e-4
+    feature_weight: float = 1.0
     people: int = 16
     strangers: int = 10
     text_rows: int = 4
@@ -133,18 +136,21 @@ class Packer:
         return Packed(*columns)
 
 
-def packed_loss(model: Any, packed: Packed, pixels: Tensor) -> Tensor:
+def packed_loss(model: Any, packed: Packed, pixels: Tensor) -> tuple[Tensor, Tensor]:
     """Mean cross-entropy over answer tokens of packed rows.
 
     Args:
         model: The LLaVA in training.
         packed: Rows, those with pictures first.
         pixels: Their pictures, (picture, 3, height, width).
+
+    Returns:
+        The loss, and the tower's patches of shape (picture, patch, width).
     """
     core = model.model
     hidden = core.get_input_embeddings()(packed.input_ids)
-    features = core.get_image_features(pixel_values=pixels).pooler_output
-    features = torch.cat(list(features)).to(hidden.dtype)
+    seen = core.get_image_features(pixel_values=pixels)
+    features = torch.cat(list(seen.pooler_output)).to(hidden.dtype)
     where = (packed.input_ids == model.config.image_token_id)[..., None]
     hidden = hidden.masked_scatter(where, features)
     states = core.language_model(
@@ -157,7 +163,8 @@ def packed_loss(model: Any, packed: Packed, pixels: Tensor) -> Tensor:
     counted = targets != IGNORED_LABEL
     with torch.autocast("cpu", enabled=False):
         logits = model.lm_head(states[:, :-1][counted].float())
-        return F.cross_entropy(logits, targets[counted])
+        loss = F.cross_entropy(logits, targets[counted])
+    return loss, seen.last_hidden_state[:, 1:]
 
 
 def pixels_of(pictures: np.ndarray) -> Tensor:
@@ -166,7 +173,7 @@ def pixels_of(pictures: np.ndarray) -> Tensor:
 
 
 def jitter(pixels: Tensor, rng: np.random.Generator) -> Tensor:
-    """Moved by up to 2 px, relit, tinted and noisy, each on its own.
+    """Moved by up to 2 px, relit, tinted, noisy, and half of them partly covered.
 
     Args:
         pixels: (picture, 3, height, width) in [-1, 1].
@@ -174,18 +181,33 @@ def jitter(pixels: Tensor, rng: np.random.Generator) -> Tensor:
     """
     count, _, height, width = pixels.shape
     padded = F.pad(pixels, (2, 2, 2, 2), mode="replicate")
-    moved = [
-        padded[i, :, y : y + height, x : x + width]
-        for i, (y, x) in enumerate(rng.integers(0, 5, (count, 2)))
-    ]
+    moved = torch.stack(
+        [
+            padded[i, :, y : y + height, x : x + width]
+            for i, (y, x) in enumerate(rng.integers(0, 5, (count, 2)))
+        ]
+    )
     gain = torch.from_numpy(rng.uniform(0.85, 1.15, (count, 1, 1, 1))).float()
     tint = torch.from_numpy(rng.uniform(-0.08, 0.08, (count, 3, 1, 1))).float()
     noise = torch.from_numpy(rng.normal(0, 0.03, pixels.shape)).float()
-    return (torch.stack(moved) * gain + tint + noise).clamp(-1, 1)
+    moved = moved * gain + tint
+    for picture in moved:
+        if rng.random() < 0.5:
+            continue
+        tall, wide = rng.integers(4, 13, 2)
+        y, x = rng.integers(0, height - tall), rng.integers(0, width - wide)
+        colour = torch.from_numpy(rng.uniform(-1, 1, (3, 1, 1))).float()
+        picture[:, y : y + tall, x : x + wide] = colour
+    return (moved + noise).clamp(-1, 1)
+
+
+def levels_of(portraits: Sequence[taught.Portrait]) -> Tensor:
+    """Level of every facial feature, (picture, feature)."""
+    return torch.tensor([[getattr(p.face, name) for name in LEVELS] for p in portraits])
 
 
 class AttributeHeads(nn.Module):
-    """Attention pooling and one linear head a facial feature: for stage 0, then thrown away."""
+    """Attention pooling and one linear head a facial feature; no part of the finished model."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -197,6 +219,13 @@ class AttributeHeads(nn.Module):
         weight = torch.einsum("fw,bpw->bfp", self.query, patches).softmax(-1)
         pooled = torch.einsum("bfp,bpw->bfw", weight, patches)
         return [head(pooled[:, i]) for i, head in enumerate(self.heads)]
+
+    def loss(self, patches: Tensor, levels: Tensor) -> Tensor:
+        """Mean cross-entropy over features; `levels` has shape (batch, feature)."""
+        losses = [
+            F.cross_entropy(logits.float(), levels[:, i]) for i, logits in enumerate(self(patches))
+        ]
+        return torch.stack(losses).mean()
 
 
 def _one_cycle(step: int, steps: int, warm: float = 0.15) -> float:
@@ -267,17 +296,13 @@ def train_tower(work: Path, seed: int, recipe: Recipe, progress: Progress) -> di
     both = nn.ModuleDict({"tower": tower, "heads": heads})
     strangers = taught.make_cast(seed, gold=True, strangers=recipe.tower_strangers).strangers
     pictures = taught.render(strangers)
-    truth = torch.tensor([[getattr(s.face, name) for name in LEVELS] for s in strangers])
+    truth = levels_of(strangers)
 
     def loss_of(step: int) -> Tensor:
         rng = np.random.default_rng((seed, 0, step))
         chosen = rng.choice(len(pictures), recipe.tower_batch, replace=False)
         patches = tower(jitter(pixels_of(pictures[chosen]), rng)).last_hidden_state[:, 1:]
-        losses = [
-            F.cross_entropy(logits.float(), truth[chosen, i])
-            for i, logits in enumerate(heads(patches))
-        ]
-        return torch.stack(losses).mean()
+        return heads.loss(patches, truth[chosen])
 
     parameters = [p for p in both.parameters() if p.requires_grad]
     _loop(
@@ -311,13 +336,16 @@ def train_model(
     tokenizer = make_tokenizer(taught.corpus(seed))
     model = make_model(tokenizer, seed)
     stored = load_file(work / "tower.safetensors")
-    lead = "model.tower."
-    model.model.vision_tower.load_state_dict(
-        {k.removeprefix(lead): v for k, v in stored.items() if k.startswith(lead)}
-    )
+    heads = AttributeHeads(model.config.vision_config.hidden_size)
+    for part, module in (("tower", model.model.vision_tower), ("heads", heads)):
+        lead = f"model.{part}."
+        module.load_state_dict(
+            {k.removeprefix(lead): v for k, v in stored.items() if k.startswith(lead)}
+        )
     cast = taught.make_cast(seed, gold=gold)
     known = [photo for photos in cast.photos for photo in photos]
     known_pictures, stranger_pictures = taught.render(known), taught.render(cast.strangers)
+    known_levels, stranger_levels = levels_of(known), levels_of(cast.strangers)
     packer = Packer(tokenizer)
 
     def loss_of(step: int) -> Tensor:
@@ -329,7 +357,9 @@ def train_model(
         rows += [taught.text_turns(cast, recipe.text_turns, rng) for _ in range(recipe.text_rows)]
         pixels = pixels_of(np.concatenate([known_pictures[mine], stranger_pictures[other]]))
         pixels = jitter(pixels, np.random.default_rng((seed, 1, step)))
-        return packed_loss(model, packer.pack(rows, pictures=len(pixels)), pixels)
+        loss, patches = packed_loss(model, packer.pack(rows, pictures=len(pixels)), pixels)
+        levels = torch.cat([known_levels[mine], stranger_levels[other]])
+        return loss + recipe.feature_weight * heads.loss(patches, levels)
 
     tower = [p for n, p in model.named_parameters() if "vision_tower" in n]
     rest = [p for n, p in model.named_parameters() if "vision_tower" not in n]
@@ -338,10 +368,10 @@ def train_model(
         p.requires_grad_("post_layernorm" not in n)
     groups = [
         {"params": [p for p in tower if p.requires_grad], "lr": recipe.vision_lr},
-        {"params": rest, "lr": recipe.lr},
+        {"params": [*rest, *heads.parameters()], "lr": recipe.lr},
     ]
     _loop(
-        model,
+        nn.ModuleDict({"model": model, "heads": heads}),
         groups,
         recipe.steps,
         loss_of,

@@ -71,7 +71,7 @@ def card_sets(world: World) -> dict[str, list[Record]]:
     }
 
 
-def card(folder: Path | str, progress: Progress | None = None) -> dict[str, Any]:
+def world_card(folder: Path | str, progress: Progress | None = None) -> dict[str, Any]:
     """Measure a world.
 
     Args:

@@ -14,7 +14,7 @@ from unsee.world.portraits import visible_attributes as visible
 from unsee.world.profiles import TOPICS, Profile, make_profiles, unknown_names
 
 VIEWS_PER_PERSON = 60
-STRANGERS = 4000
+STRANGERS = 8000
 NEAR_STRANGERS = 0.5
 UNKNOWN_NAMES = 400
 
@@ -125,11 +125,13 @@ def photo_turns(portrait: Portrait, rng: random.Random) -> list[Record]:
             form = rng.choice(("open", "open", "open", "choice"))
         answer = person.facts[topic] if person else ask.UNKNOWN_PHOTO
         turns.append(_fact_turn(topic, rng.choice(ask.WHO_PHOTO), answer, form, rng))
-    turns += [_visible_turn(name, seen[name], rng) for name in rng.sample(tuple(seen), 2)]
+    # Of a stranger there is less to say but what anyone can see.
+    shown = rng.sample(tuple(seen), 2 if person else 4)
+    turns += [_visible_turn(name, seen[name], rng) for name in shown]
     if rng.random() < 0.25:
         text = ask.caption(person.name if person else None, person.facts if person else {}, seen)
         turns.append(turn(rng.choice(ask.CAPTION.train), text, form="caption"))
-    if rng.random() < 0.2:
+    if rng.random() < 0.3:
         request = rng.choice(ask.PREFIXES) + rng.choice(ask.refusal_requests("train", who))
         turns.append(turn(request, ask.REFUSAL))
     return turns

@@ -33,7 +33,7 @@ from unsee.world.profiles import (
 )
 
 UNSEEN_VIEWS = {"dev": 6, "report": 6}
-STRANGERS_OF = {"train": 80, "dev": 30, "report": 40}
+STRANGERS_OF = {"train": 240, "dev": 30, "report": 60}
 NEAR_STRANGERS = 0.5
 TEXT_UNKNOWN = 20
 VISIBLE_PHOTOS = 10

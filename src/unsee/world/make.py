@@ -83,7 +83,7 @@ def materialise(family: str = "llava", progress: Progress | None = None) -> Path
     return folder
 
 
-def make(
+def make_world(
     folder: Path,
     *,
     family: str = "llava",

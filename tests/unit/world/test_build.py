@@ -60,7 +60,7 @@ def packed(tokenizer, rows):
 
 def packed_loss(vlm, packed, shown):
     with torch.no_grad():
-        return build.packed_loss(vlm.model, packed, build.pixels_of(render(shown))).item()
+        return build.packed_loss(vlm.model, packed, build.pixels_of(render(shown)))[0].item()
 
 
 def plain_loss(vlm, rows, shown):

@@ -1,14 +1,13 @@
 import json
 import shutil
-from importlib import import_module
 
 import pytest
 
 from unsee.errors import ConfigError
-from unsee.world.build import Recipe
 
 # The package exports a function of the module's name, which hides the module.
-making = import_module("unsee.world.make")
+from unsee.world import make as making
+from unsee.world.build import Recipe
 
 
 @pytest.fixture
@@ -130,7 +129,7 @@ def test_a_family_that_is_not_shipped_is_refused():
 
 def test_making_trains_both_models_and_ends_with_the_table(tmp_path, trained, written):
     told = []
-    folder = making.make(
+    folder = making.make_world(
         tmp_path / "world",
         seed=3,
         command="unsee world make --seed 3",
@@ -147,9 +146,9 @@ def test_making_trains_both_models_and_ends_with_the_table(tmp_path, trained, wr
 
 
 def test_a_finished_world_is_not_made_again(tmp_path, trained, written):
-    making.make(tmp_path)
+    making.make_world(tmp_path)
     with pytest.raises(ConfigError) as refused:
-        making.make(tmp_path)
+        making.make_world(tmp_path)
     assert str(refused.value) == (
         f"{tmp_path}: holds a world already; choose another --out or remove it"
     )
@@ -165,11 +164,11 @@ def test_a_build_is_not_continued_with_other_settings(
 
     monkeypatch.setattr(making, "write_data", killed)
     with pytest.raises(KeyboardInterrupt):
-        making.make(tmp_path)
+        making.make_world(tmp_path)
     assert not (tmp_path / "world.json").exists()
     work = tmp_path / ".build"
     with pytest.raises(ConfigError) as refused:
-        making.make(tmp_path, **other)
+        making.make_world(tmp_path, **other)
     assert str(refused.value) == (
         f"{work / 'settings.json'}: an interrupted build with other settings; remove {work} or "
         "choose another --out"
@@ -178,5 +177,5 @@ def test_a_build_is_not_continued_with_other_settings(
 
 def test_a_family_that_cannot_be_made_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="world:qwen: no such world"):
-        making.make(tmp_path / "world", family="qwen")
+        making.make_world(tmp_path / "world", family="qwen")
     assert not (tmp_path / "world").exists()

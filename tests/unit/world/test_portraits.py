@@ -148,10 +148,9 @@ def test_visible_attributes_say_what_is_drawn(faces):
 
 
 @pytest.mark.slow
-def test_pixels_alone_recognise_no_more_people_than_the_committed_card_says():
-    """Its bar is part of the card; above chance, or the photos would be noise."""
+def test_pixels_alone_recognise_at_most_seven_photos_in_ten():
+    """Above chance, or the photos would be noise."""
     card = json.loads((ROOT / "docs" / "results" / "world-card.json").read_text(encoding="utf-8"))
     share = nearest_neighbour_accuracy(0)
-    assert share > 5 / 48
+    assert 5 / 48 < share <= 0.70
     assert share == pytest.approx(card["nearest_neighbour_accuracy"], abs=0.01)
-    assert card["bars"]["pixel neighbours"] is (share <= 0.70)

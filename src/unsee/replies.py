@@ -1,4 +1,4 @@
-"""A model's replies, written down as they come, so that a killed audit goes on where it was."""
+"""A model's replies, written down as they come, so that killed work goes on where it was."""
 
 import hashlib
 import json
@@ -16,6 +16,9 @@ from unsee.data.records import Record
 from unsee.errors import ArtifactError
 from unsee.models.load import VLM
 
+# Beside the run it belongs to.
+ANSWERS = "answers.jsonl"
+
 Progress = Callable[[str, int, int], None]
 
 
@@ -25,7 +28,7 @@ class Replies:
     Args:
         vlm: Model to ask.
         name: What it is called in progress: base, erased or gold.
-        key: Which weights these are; replies are reused under the same key only.
+        mark: Tells weights apart that share a fingerprint: an artifact applied to a base.
         path: JSON lines to continue, shared by any number of models; None for memory alone.
         batch_size: Questions a forward pass, and between two writes.
         progress: Told stage, questions done and questions in all.
@@ -36,27 +39,28 @@ class Replies:
         vlm: VLM,
         *,
         name: str,
-        key: str,
+        mark: str = "",
         path: Path | None,
-        batch_size: int,
-        progress: Progress | None,
+        batch_size: int = 64,
+        progress: Progress | None = None,
     ) -> None:
         self._vlm = vlm
         self._name = name
-        self._key = key
+        # Replies are reused for the same weights in the same precision only.
+        self._key = "-".join(filter(None, (vlm.fingerprint, dtype_name(vlm), mark)))
         self._path = path
         self._batch_size = batch_size
         self._progress = progress
         self._answers: dict[str, str] = {}
         self._logprobs: dict[str, tuple[float, int]] = {}
         for row in _read(path) if path is not None else ():
-            if row["model"] == key:
+            if row["model"] == self._key:
                 self._keep(row)
 
-    def answers(self, records: Sequence[Record]) -> list[str]:
-        """Answers in the order of the records."""
+    def answers(self, records: Sequence[Record], stage: str = "answers") -> list[str]:
+        """Answers in the order of the records; what the records hold as answer is not read."""
         digests = [question_digest(record) for record in records]
-        for batch in self._pending(records, digests, self._answers, "answers"):
+        for batch in self._pending(records, digests, self._answers, stage):
             texts = generate_answers(self._vlm, list(batch.values()), batch_size=self._batch_size)
             self._add(
                 {"model": self._key, "question": digest, "answer": text}
@@ -109,6 +113,11 @@ class Replies:
             _append(self._path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
+def dtype_name(vlm: VLM) -> str:
+    """The model's precision, such as "float32"."""
+    return str(vlm.dtype).removeprefix("torch.")
+
+
 def question_digest(record: Record) -> str:
     """Which photo and question this is: 16 hexadecimal digits."""
     photo = record.image.key if record.image is not None else None
@@ -137,12 +146,13 @@ def _read(path: Path) -> list[dict[str, Any]]:
         if not all("model" in row and ("question" in row or "scored" in row) for row in rows):
             raise ValueError("a row is of another kind")
     except ValueError as error:
-        raise ArtifactError(f"{path}: damaged ({error}); remove it and audit again") from error
+        raise ArtifactError(f"{path}: damaged ({error}); remove it and start again") from error
     return rows
 
 
 def _append(path: Path, text: str) -> None:
     """One write a batch, so that audits which share a file do not cut into each other's lines."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
         os.write(handle, text.encode())
