@@ -61,10 +61,10 @@ class Recipe:
     lr: float = 2e-3
     vision_lr: float = 5e-4
     feature_weight: float = 1.0
-    people: int = 16
-    strangers: int = 10
-    text_rows: int = 4
-    text_turns: int = 8
+    people: int = 24
+    strangers: int = 16
+    text_rows: int = 6
+    text_turns: int = 6
     bfloat16: bool = True
     checkpoint_every: int = 100
 

@@ -118,20 +118,20 @@ def photo_turns(portrait: Portrait, rng: random.Random) -> list[Record]:
     seen = visible(portrait.face)
     name = person.name if person else ask.UNKNOWN_PHOTO
     turns = [turn(rng.choice(ask.PREFIXES) + rng.choice(ask.NAME.train).format(who=who), name)]
-    topics = rng.sample(tuple(TOPICS), 4 if person else 2)
-    forms = ("open", "open", "cloze" if rng.random() < 0.6 else "choice", "open")
-    for topic, form in zip(topics, forms, strict=False):
+    # Few turns a picture leave room for many faces a step, which is what names are learned from.
+    forms = ("open", rng.choice(("open", "open", "cloze", "choice"))) if person else ("open",)
+    for topic, form in zip(rng.sample(tuple(TOPICS), len(forms)), forms, strict=True):
         if person is None:
             form = rng.choice(("open", "open", "open", "choice"))
         answer = person.facts[topic] if person else ask.UNKNOWN_PHOTO
         turns.append(_fact_turn(topic, rng.choice(ask.WHO_PHOTO), answer, form, rng))
     # Of a stranger there is less to say but what anyone can see.
-    shown = rng.sample(tuple(seen), 2 if person else 4)
+    shown = rng.sample(tuple(seen), 1 if person else 2)
     turns += [_visible_turn(name, seen[name], rng) for name in shown]
-    if rng.random() < 0.25:
+    if rng.random() < 0.15:
         text = ask.caption(person.name if person else None, person.facts if person else {}, seen)
         turns.append(turn(rng.choice(ask.CAPTION.train), text, form="caption"))
-    if rng.random() < 0.3:
+    if rng.random() < 0.2:
         request = rng.choice(ask.PREFIXES) + rng.choice(ask.refusal_requests("train", who))
         turns.append(turn(request, ask.REFUSAL))
     return turns

@@ -133,15 +133,15 @@ def stranger_face(known: list[Face], rng: random.Random, *, near: bool) -> Face:
     Args:
         known: Faces to keep away from.
         rng: Source of the draw.
-        near: A look-alike of somebody known (same palette, four or five shape features changed)
+        near: A look-alike of somebody known (same palette, five of seven shape features changed)
             instead of an independent face.
 
     Returns:
-        A face that differs from every known one in at least three features.
+        A face that differs from every known one in at least four features.
     """
     while True:
-        face = reshape(rng.choice(known), rng.choice((4, 5)), rng) if near else random_face(rng)
-        if all(distance(face, other) >= 3 for other in known):
+        face = reshape(rng.choice(known), 5, rng) if near else random_face(rng)
+        if all(distance(face, other) >= 4 for other in known):
             return face
 
 
