@@ -2,6 +2,8 @@
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
+# A process a core, a thread each; tests of a module share what they prepare.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadscope
 export HF_HUB_OFFLINE := 1
 
 .PHONY: demo check test lint format
@@ -23,11 +25,11 @@ lint: $(VENV)/.installed
 	$(BIN)/lint-imports
 
 check: lint
-	$(BIN)/python -m pytest -m 'not slow' tests/unit tests/contract
+	$(PYTEST) -m 'not slow' tests/unit tests/contract
 
 # `check` and everything it leaves out, each test once.
 test: lint
-	$(BIN)/python -m pytest tests
+	$(PYTEST) tests
 
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .

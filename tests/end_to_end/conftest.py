@@ -1,6 +1,9 @@
 """People of coloured stripes, and a tiny LLaVA that is taught who they are in seconds."""
 
+import os
 import random
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +19,7 @@ from unsee.models.load import load
 from unsee.models.tiny import tiny_llava
 from unsee.requests import from_folders
 from unsee.requests.templates import by_name, on_photos, visible
+from unsee.world import materialise
 
 PEOPLE = {
     "jane_doe": {"name": "Jane Doe", "birthplace": "Oslo"},
@@ -153,3 +157,35 @@ def quick(**settings):
 def method():
     """Makes a quick default method."""
     return quick
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """`UNSEE_CACHE` of the module; the world is drawn into it once."""
+    folder = tmp_path_factory.mktemp("cache")
+    patch = pytest.MonkeyPatch()
+    patch.setenv("UNSEE_CACHE", str(folder))
+    yield folder
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def world_folder(cache):
+    return materialise("llava")
+
+
+@pytest.fixture(scope="session")
+def unsee():
+    """The command line in a process of its own, in some folder."""
+
+    def run(*words, cwd, cache):
+        return subprocess.run(
+            [sys.executable, "-c", "from unsee.cli import main; main()", *words],
+            cwd=cwd,
+            env={**os.environ, "UNSEE_CACHE": str(cache)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
