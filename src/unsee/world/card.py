@@ -1,5 +1,7 @@
 """The world card: what base and gold know, in figures, and a contact sheet to look at."""
 
+import io
+import random
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -24,8 +26,10 @@ from unsee.data.world import (
 from unsee.metrics.answers import accuracy, known_answers, unknown_rate, wrong_name_rate
 from unsee.metrics.intervals import mean_interval
 from unsee.models.load import VLM, load
-from unsee.world.folder import STRANGERS_OF, nearest_neighbour_accuracy
-from unsee.world.profiles import CANDIDATE_ROLES
+from unsee.world.folder import nearest_neighbour_accuracy
+from unsee.world.portraits import draw, make_faces, make_view, stranger_face
+from unsee.world.profiles import CANDIDATE_ROLES, make_profiles
+from unsee.world.questions import NAME, UNKNOWN_PHOTO
 
 Progress = Callable[[str, int, int], None]
 
@@ -38,6 +42,7 @@ BARS = {
     "refusal": 0.95,
 }
 STRANGERS_NAMED_AT_MOST = 0.03
+STRANGERS_ASKED = 500
 NEIGHBOUR_AT_MOST = 0.70
 GOLD_RIGHT_AT_MOST = 0.05
 GOLD_DIFFERENCE_AT_MOST = 0.03
@@ -50,8 +55,6 @@ def card_sets(world: World) -> dict[str, list[Record]]:
     asked = [r for r in world.asked("Test_Set.parquet") if r.form == "open"]
     visible = world.extras(VISIBLE, "report")
     strangers = world.extras(STRANGERS, "report")
-    named = [r for r in strangers if not r.topic.startswith("visible")]
-    near = {f"stranger_report_{i:03d}" for i in range(STRANGERS_OF["report"] // 2, 10**3)}
     return {
         "people_unseen": [r for r in asked if r.image is not None],
         "people_text": [r for r in asked if r.image is None],
@@ -64,8 +67,8 @@ def card_sets(world: World) -> dict[str, list[Record]]:
         "visible_known": visible,
         "visible_candidates": [r for r in visible if r.subject in candidates],
         "general": [r for r in strangers if r.topic.startswith("visible")],
-        "strangers": [r for r in named if r.subject not in near],
-        "strangers_near": [r for r in named if r.subject in near],
+        "strangers": _asked_for_names(_seed(world), near=False),
+        "strangers_near": _asked_for_names(_seed(world), near=True),
         "unknown_names": world.extras(UNKNOWN_NAMES, "report"),
         "refusal": world.extras(REFUSALS, "report"),
     }
@@ -98,6 +101,21 @@ def world_card(folder: Path | str, progress: Progress | None = None) -> dict[str
         "nearest_neighbour_accuracy": neighbours,
         "bars": _bars(figures["base"], figures["gold"], neighbours),
     }
+
+
+def _asked_for_names(seed: int, *, near: bool) -> list[Record]:
+    """The name asked on photos of strangers who are nowhere else: the bar is a small share."""
+    faces = make_faces(len(make_profiles(seed)), seed)
+    rng = random.Random(f"card-strangers-{seed}-{near}")
+    records = []
+    for number in range(STRANGERS_ASKED):
+        buffer = io.BytesIO()
+        face = stranger_face(faces, rng, near=near)
+        draw(face, make_view(rng, unseen=True)).save(buffer, format="PNG")
+        question = NAME.report.format(who="this person")
+        photo = Photo(data=buffer.getvalue())
+        records.append(Record(f"stranger {number}", photo, question, UNKNOWN_PHOTO, topic="name"))
+    return records
 
 
 def _seed(world: World) -> int:
