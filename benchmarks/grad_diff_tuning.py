@@ -2,8 +2,8 @@
 
     python benchmarks/grad_diff_tuning.py full|lora
 
-Learning rate log-uniform in 1e-6 .. 1e-3, retain weight log-uniform in 0.3 .. 3, steps in 25, 50
-and 100. The trial with the highest `summary.score` on the development draw is written to
+Learning rate log-uniform in 1e-6 .. 1e-3, retain weight log-uniform in 0.3 .. 3, steps in 25, 50,
+100 and 150. The trial with the highest `summary.score` on the development draw is written to
 `recipes/world-grad_diff-{full,lora}.toml`, every trial to `docs/results/grad_diff-tuning.json`.
 """
 
@@ -30,7 +30,7 @@ def trials(kind: str) -> list[dict[str, Any]]:
         settings = {
             "lr": float(f"{10 ** rng.uniform(-6, -3):.3g}"),
             "retain_weight": float(f"{10 ** rng.uniform(np.log10(0.3), np.log10(3)):.3g}"),
-            "steps": int(rng.choice([25, 50, 100])),
+            "steps": int(rng.choice([25, 50, 100, 150])),
         }
         drawn.append(settings | ({"lora_rank": LORA_RANK} if kind == "lora" else {}))
     return drawn

@@ -102,11 +102,11 @@ class Trained(Settings):
 
     steps: int = Field(150, ge=1)
     lr: float = Field(5e-4, gt=0)
-    forget_batch: int = Field(8, ge=1)
+    forget_batch: int = Field(16, ge=1)
     visible_batch: int = Field(4, ge=0)
     retain_batch: int = Field(12, ge=0)
-    general_batch: int = Field(8, ge=0)
-    variants: int = Field(16, ge=1)
+    general_batch: int = Field(16, ge=0)
+    variants: int = Field(64, ge=1)
     clip: float = Field(1.0, gt=0)
     checkpoint_every: int = Field(50, ge=0)
 

@@ -14,7 +14,7 @@ def variant(photo: Photo, number: int) -> Image.Image:
     Args:
         photo: The photo as it is stored.
         number: 0 for the photo itself, 1.. for variants that are moved, turned, zoomed, mirrored,
-            relit, recoloured, blurred or partly covered.
+            relit, lit from one side, recoloured, blurred or partly covered.
 
     Returns:
         RGB picture of the photo's size.
@@ -35,6 +35,8 @@ def variant(photo: Photo, number: int) -> Image.Image:
         (ImageEnhance.Color, 0.3),
     ):
         picture = enhance(picture).enhance(rng.uniform(1 - spread, 1 + spread))
+    if rng.random() < 0.5:
+        picture = _light(picture, rng)
     if rng.random() < 0.2:
         picture = picture.filter(ImageFilter.GaussianBlur(max(picture.size) / 48 * 0.6))
     if rng.random() < 0.4:
@@ -63,6 +65,15 @@ def _move(picture: Image.Image, rng: random.Random) -> Image.Image:
         resample=Image.Resampling.BILINEAR,
         fillcolor=_edge_colour(picture),
     )
+
+
+def _light(picture: Image.Image, rng: random.Random) -> Image.Image:
+    """One side up to half as bright again, the other up to half as dark."""
+    strength = rng.uniform(-0.5, 0.5)
+    across = Image.linear_gradient("L").rotate(rng.choice((0, 90))).resize(picture.size)
+    dark = ImageEnhance.Brightness(picture).enhance(1 - strength)
+    bright = ImageEnhance.Brightness(picture).enhance(1 + strength)
+    return Image.composite(bright, dark, across)
 
 
 def _edge_colour(picture: Image.Image) -> tuple[int, ...]:

@@ -67,8 +67,6 @@ class VKD(Trained):
     """Visual knowledge distillation (our reading of arXiv 2512.11325).
 
     Attributes:
-        steps: Optimizer steps.
-        lr: Peak learning rate.
         target: Where features of forgotten faces go. `away`: from the teacher's, up to `margin`;
             `stranger`: to the teacher's of the most similar unknown face among the general photos;
             `neutral`: the teacher's, with the mean over the person's photos exchanged for that of
@@ -99,8 +97,6 @@ class VKD(Trained):
 
     kind: ClassVar[str] = "weights"
 
-    steps: int = Field(100, ge=1)
-    lr: float = Field(3e-4, gt=0)
     target: Literal["away", "stranger", "neutral", "pruned", "base"] = "neutral"
     margin: float = Field(0.5, gt=0)
     neighbours: int = Field(4, ge=1)
