@@ -2,9 +2,9 @@
 
     python benchmarks/world_card.py [--reduced]
 
-Writes `docs/results/world-card.{json,md}`. With `--reduced`, builds a world by a recipe of a few
-minutes and writes what its models know to `docs/results/world-reduced.json`: a test builds it again
-and compares.
+Writes `docs/results/world-card.{json,md}`. With `--reduced`, builds a world of a quarter of the
+people by a recipe of a few minutes and writes what its models know to
+`docs/results/world-reduced.json`: a test builds it again and compares.
 """
 
 import argparse
@@ -14,21 +14,21 @@ from typing import Any
 
 from cells import Table, provenance, write
 
-from unsee.world import make_world, materialise, world_card
+from unsee.world import make_world, materialise, profiles, world_card
 from unsee.world.build import Recipe
 from unsee.world.card import BARS
 
 RESULT = Path("docs/results/world-card.json")
 REDUCED_RESULT = Path("docs/results/world-reduced.json")
+REDUCED_PEOPLE = {"retain": 6, "celebrity": 2, "A": 1, "B": 1, "C": 1, "dev": 1}
 REDUCED = Recipe(
-    tower_steps=120,
+    tower_steps=300,
     tower_batch=32,
-    tower_strangers=1500,
-    steps=250,
-    people=6,
-    strangers=4,
+    tower_strangers=2000,
+    steps=200,
+    people=8,
+    strangers=5,
     text_rows=3,
-    checkpoint_every=125,
 )
 
 
@@ -77,10 +77,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--reduced", action="store_true")
     if parser.parse_args().reduced:
+        profiles.PEOPLE_PER_ROLE = REDUCED_PEOPLE
         world = make_world(Path("runs/reduced"), recipe=REDUCED)
         table = Table(world, Path("runs/card"))
         content = provenance("python benchmarks/world_card.py --reduced", table)
-        content |= {"recipe": asdict(REDUCED), "figures": world_card(world)["figures"]}
+        content |= {"people_per_role": REDUCED_PEOPLE, "recipe": asdict(REDUCED)}
+        content |= {"figures": world_card(world)["figures"]}
         write(REDUCED_RESULT, content)
         return
     world = materialise()
