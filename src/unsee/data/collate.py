@@ -1,5 +1,6 @@
 """Records to tensors. The one place where answers are told apart from prompts and labels masked."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -266,18 +267,21 @@ def _processed(
     processor: Any, prompts: Sequence[str], images: Sequence[Any] | None
 ) -> dict[str, Tensor]:
     bos = processor.tokenizer.bos_token
-    encoded = dict(
-        processor(
-            images=images,
-            text=list(prompts),
-            padding=True,
-            # Many templates write the first token themselves; twice would shift the model.
-            add_special_tokens=bos is None or not prompts[0].startswith(bos),
-            return_token_type_ids=False,
-            return_tensors="pt",
+    with warnings.catch_warnings():
+        # PaliGemma's processor reads tensors in a way that NumPy 2 warns of.
+        warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
+        encoded = dict(
+            processor(
+                images=images,
+                text=list(prompts),
+                padding=True,
+                # Many templates write the first token themselves; twice would shift the model.
+                add_special_tokens=bos is None or not prompts[0].startswith(bos),
+                return_token_type_ids=False,
+                return_tensors="pt",
+            )
         )
-    )
-    # PaliGemma's own, of an answer it was not given.
+    # Its labels, too, are of an answer that it was not given.
     encoded.pop("labels", None)
     return encoded
 

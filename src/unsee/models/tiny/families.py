@@ -365,10 +365,12 @@ def write_tiny(family: str, folder: str | Path, seed: int) -> Path:
 
 
 def _open_gates(model: torch.nn.Module) -> None:
-    """Mllama's gates start shut, and the language model would not see the photo at all."""
+    """Lets photos through where a family starts with nothing of them reaching the language model."""
     for name, parameter in model.named_parameters():
         if "cross_attn" in name and name.endswith("gate"):
             torch.nn.init.ones_(parameter)
+        if name.endswith("mm_input_projection_weight"):
+            torch.nn.init.normal_(parameter, std=0.2)
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
