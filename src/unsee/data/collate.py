@@ -255,9 +255,7 @@ def _process(
     return encoded
 
 
-def _nested(
-    records: Sequence[Record], pictures: Sequence[Image.Image]
-) -> list[list[Image.Image]]:
+def _nested(records: Sequence[Record], pictures: Sequence[Image.Image]) -> list[list[Image.Image]]:
     """The photos of each record; none for text-only records."""
     photos = iter(pictures)
     return [[] if record.image is None else [next(photos)] for record in records]

@@ -126,8 +126,8 @@ def layout_of(model_type: str, *, where: str) -> Layout:
     if model_type not in FAMILIES:
         raise LayoutError(
             f"{where}: expected a vision-language model of a known family "
-            f"({', '.join(sorted(FAMILIES))}), got model type {model_type!r}; if it is one, give it "
-            "a row in unsee/models/families.py"
+            f"({', '.join(sorted(FAMILIES))}), got model type {model_type!r}; if it is one, give "
+            "it a row in unsee/models/families.py"
         )
     return FAMILIES[model_type]
 

@@ -27,9 +27,7 @@ class NoVideo(dict[str, Any]):
     _auto_class = None
 
 
-def open_processor(
-    place: str, config: Any, layout: Layout, options: Mapping[str, Any]
-) -> Any:
+def open_processor(place: str, config: Any, layout: Layout, options: Mapping[str, Any]) -> Any:
     """The processor of a model, with its image processor on Pillow.
 
     Args:

@@ -67,8 +67,9 @@ def test_an_unknown_family_is_answered_with_the_known_ones():
     with pytest.raises(LayoutError) as caught:
         layout_of("mamba", where="my/model")
     assert str(caught.value) == (
-        f"my/model: expected a vision-language model of a known family ({', '.join(sorted(FAMILIES))}),"
-        " got model type 'mamba'; if it is one, give it a row in unsee/models/families.py"
+        "my/model: expected a vision-language model of a known family "
+        f"({', '.join(sorted(FAMILIES))}), got model type 'mamba'; if it is one, "
+        "give it a row in unsee/models/families.py"
     )
 
 

@@ -19,12 +19,14 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from unsee.models.tiny.families import write_tiny
 from unsee.models.tiny.words import SPECIAL_TOKENS, WORDS, chat_template, tiny_tokenizer
+from unsee.models.tiny.writing import write_tiny
 
 IMAGE_SIDE = 48
 PATCH_SIDE = 8
 WIDTH = 32
+
+
 def tiny_model(family: str, folder: str | Path, seed: int = 0) -> Path:
     """Write a random model of a family with tokenizer, image processor and chat template.
 

@@ -3,17 +3,11 @@
 Photos of 48 pixels make a few image tokens, in several tiles where the family cuts photos up.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import torch
-import transformers
-from transformers import AutoConfig, AutoModelForImageTextToText, GenerationConfig
-
-from unsee.models.tiny.words import SPECIAL_TOKENS, chat_template, tiny_tokenizer
+from unsee.models.tiny.words import SPECIAL_TOKENS
 
 WIDTH = 32
 TILE = 32
@@ -21,7 +15,7 @@ PATCH = 8
 # All ways to lay out a photo on up to four tiles, as LLaVA-NeXT lists them.
 GRID = [[TILE, TILE], [TILE, 2 * TILE], [2 * TILE, TILE], [2 * TILE, 2 * TILE]]
 
-_TEXT = {
+TEXT = {
     "hidden_size": WIDTH,
     "intermediate_size": 2 * WIDTH,
     "num_hidden_layers": 2,
@@ -82,7 +76,7 @@ _IDEFICS_IMAGES = {
 
 
 @dataclass(frozen=True)
-class _Tiny:
+class Tiny:
     """What tells a tiny model of one family from the others.
 
     Attributes:
@@ -118,9 +112,9 @@ def _image_token(field_name: str, token: str) -> Callable[[Any], dict[str, Any]]
     return lambda tokenizer: {field_name: tokenizer.convert_tokens_to_ids(token)}
 
 
-def _qwen(version: str, family: str, **vision: Any) -> _Tiny:
+def _qwen(version: str, family: str, **vision: Any) -> Tiny:
     rope = _ROPE | ({"mrope_interleaved": True} if family == "qwen3_vl" else {})
-    return _Tiny(
+    return Tiny(
         processor=f"{version}Processor",
         images="Qwen2VL",
         text={"model_type": f"{family}_text", "rope_parameters": rope},
@@ -141,8 +135,8 @@ def _qwen(version: str, family: str, **vision: Any) -> _Tiny:
     )
 
 
-def _idefics3(processor: str, images: str, video: str | None) -> _Tiny:
-    return _Tiny(
+def _idefics3(processor: str, images: str, video: str | None) -> Tiny:
+    return Tiny(
         processor=processor,
         images=images,
         text={"model_type": "llama"},
@@ -159,8 +153,8 @@ def _idefics3(processor: str, images: str, video: str | None) -> _Tiny:
     )
 
 
-TINY: dict[str, _Tiny] = {
-    "llava_next": _Tiny(
+TINY: dict[str, Tiny] = {
+    "llava_next": Tiny(
         processor="LlavaNextProcessor",
         images="LlavaNext",
         text={"model_type": "llama"},
@@ -181,7 +175,7 @@ TINY: dict[str, _Tiny] = {
             "num_additional_image_tokens": 1,
         },
     ),
-    "llava_onevision": _Tiny(
+    "llava_onevision": Tiny(
         processor="LlavaOnevisionProcessor",
         images="LlavaOnevision",
         text={"model_type": "qwen2"},
@@ -218,7 +212,7 @@ TINY: dict[str, _Tiny] = {
         num_position_embeddings=36,
         deepstack_visual_indexes=[0],
     ),
-    "internvl": _Tiny(
+    "internvl": Tiny(
         processor="InternVLProcessor",
         images="GotOcr2",
         text={"model_type": "qwen2"},
@@ -236,7 +230,7 @@ TINY: dict[str, _Tiny] = {
         begins=False,
         video="InternVLVideoProcessor",
     ),
-    "idefics2": _Tiny(
+    "idefics2": Tiny(
         processor="Idefics2Processor",
         images="Idefics2",
         text={"model_type": "mistral", "sliding_window": None},
@@ -262,7 +256,7 @@ TINY: dict[str, _Tiny] = {
     ),
     "idefics3": _idefics3("Idefics3Processor", "Idefics3", None),
     "smolvlm": _idefics3("SmolVLMProcessor", "SmolVLM", "SmolVLMVideoProcessor"),
-    "paligemma": _Tiny(
+    "paligemma": Tiny(
         processor="PaliGemmaProcessor",
         images="Siglip",
         # Its processor gives the tokenizer 1152 more tokens, for places in the photo.
@@ -278,7 +272,7 @@ TINY: dict[str, _Tiny] = {
         mark=None,
         begins=False,
     ),
-    "gemma3": _Tiny(
+    "gemma3": Tiny(
         processor="Gemma3Processor",
         images="Gemma3",
         text={"model_type": "gemma3_text", "tie_word_embeddings": True, "sliding_window": 64},
@@ -299,7 +293,7 @@ TINY: dict[str, _Tiny] = {
         },
         mark="<start_of_image>",
     ),
-    "mllama": _Tiny(
+    "mllama": Tiny(
         processor="MllamaProcessor",
         images="Mllama",
         text={"model_type": "mllama_text_model", "cross_attention_layers": [1]},
@@ -330,48 +324,3 @@ TINY: dict[str, _Tiny] = {
         begins=False,
     ),
 }
-
-
-def write_tiny(family: str, folder: str | Path, seed: int) -> Path:
-    """Write a random model of a family of `TINY`; see `unsee.models.tiny.tiny_model`."""
-    row = TINY[family]
-    folder = Path(folder)
-    tokenizer = tiny_tokenizer(row.tokens, marks=row.marks, begins=row.begins)
-    special = {name: _TEXT[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    settings = {"tie_word_embeddings": False, **row.top(tokenizer)}
-    config = AutoConfig.for_model(
-        family,
-        text_config={**_TEXT, "vocab_size": len(tokenizer), **row.text},
-        vision_config=dict(row.vision),
-        **settings,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = AutoModelForImageTextToText.from_config(config)
-        _open_gates(model)
-    model.generation_config = GenerationConfig(**special)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    images = getattr(transformers, f"{row.images}ImageProcessorPil")
-    images(**row.image_settings).save_pretrained(folder)
-    processor = {"processor_class": row.processor, **row.settings}
-    if row.video is not None:
-        # By hand: Hugging Face's own class does not open without torchvision.
-        processor["video_processor"] = {"video_processor_type": row.video}
-    _write_json(folder / "processor_config.json", processor)
-    if row.mark is not None:
-        (folder / "chat_template.jinja").write_text(chat_template(row.mark), encoding="utf-8")
-    return folder
-
-
-def _open_gates(model: torch.nn.Module) -> None:
-    """Lets photos through where a family starts with nothing of them reaching the language model."""
-    for name, parameter in model.named_parameters():
-        if "cross_attn" in name and name.endswith("gate"):
-            torch.nn.init.ones_(parameter)
-        if name.endswith("mm_input_projection_weight"):
-            torch.nn.init.normal_(parameter, std=0.2)
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
