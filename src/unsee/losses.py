@@ -139,10 +139,23 @@ def cka_distance(
     return 1 - cross / (norm_a * norm_b)
 
 
-DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "cosine": cosine_distance,
-    "mse": mean_squared_distance,
-    "cka": cka_distance,
+Distance = Callable[[Tensor, Tensor], Tensor]
+
+
+def _on_common_patches(distance: Distance) -> Distance:
+    """Compares as many patches as both have: what is behind them repeats an image's first ones."""
+
+    def compared(features: Tensor, target: Tensor) -> Tensor:
+        patches = min(features.shape[1], target.shape[1])
+        return distance(features[:, :patches], target[:, :patches])
+
+    return compared
+
+
+DISTANCES: dict[str, Distance] = {
+    "cosine": _on_common_patches(cosine_distance),
+    "mse": _on_common_patches(mean_squared_distance),
+    "cka": _on_common_patches(cka_distance),
 }
 
 

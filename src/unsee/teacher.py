@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers.image_processing_utils import select_best_resolution
 
 from unsee.data.augment import variant
 from unsee.data.collate import Batch, encode
@@ -28,22 +29,34 @@ class Pass:
 
     Attributes:
         features: Supervised features of each image, (image, patch, width); empty without images.
+            An image with fewer patches than others repeats its own from the first on.
         logits: (row, seq, vocab); None where the language model was not run.
+        patches: Patches of each image before any is repeated.
     """
 
     features: Tensor
     logits: Any
+    patches: tuple[int, ...] = ()
 
 
 def feature_path(vlm: VLM, feature: str) -> str:
     """Dotted path of the module whose output is `projector`, `vision[k]` or `language[k]`.
 
+    Where there are several projectors, that of the last block; their outputs stand side by side in
+    the features.
+
     Raises:
-        ConfigError: If there is no block or layer of that number.
+        ConfigError: If there is no block or layer of that number, or the family's language layers
+            have no states of the photo alone.
     """
     if feature == "projector":
         return vlm.layout.projector
     kind, number = feature[:-1].split("[")
+    if kind == "language" and not vlm.layout.language_features:
+        raise ConfigError(
+            f"method.feature: {feature!r} does not tell of the photo alone in {vlm.layout.family}; "
+            "choose projector or vision[k]"
+        )
     paths = (
         vlm.layout.vision_block_paths(vlm.model)
         if kind == "vision"
@@ -69,21 +82,67 @@ def visual_features(vlm: VLM, batch: Batch, feature: str, *, logits: bool) -> Pa
     if batch.pixel_values is None:
         scores = vlm.model(**batch.inputs(), use_cache=False).logits if logits else None
         return Pass(torch.empty(0, 0, 0), scores)
-    path = feature_path(vlm, feature)
-    with captured(vlm.model, {"feature": path}) as outputs:
+    inner = feature != "projector"
+    paths = [feature_path(vlm, feature)] if inner else vlm.layout.projector_paths(vlm.model)
+    with captured(vlm.model, {path: path for path in paths}) as outputs:
         scores = None
         if logits or feature.startswith("language"):
             scores = vlm.model(**batch.inputs(), use_cache=False).logits
         else:
-            visual = {k: v for k, v in batch.inputs().items() if "pixel" in k or "grid" in k}
-            vlm.model.get_image_features(**visual)
-    features = outputs["feature"]
+            vlm.image_features(batch.inputs())
+    features = outputs[paths[0]]
+    if len(paths) > 1:
+        features = torch.cat([outputs[path] for path in paths], -1)
     if feature.startswith("language"):
         token = getattr(vlm.model.config, vlm.layout.image_token_id)
-        where = batch.input_ids == token
-        rows = where.any(1)
-        features = features[rows][where[rows]].reshape(int(rows.sum()), -1, features.shape[-1])
-    return Pass(features, scores)
+        features = features[batch.input_ids == token]
+        shares = list(batch.image_tokens)
+    else:
+        shares = _shares(vlm, batch)
+        if "aspect_ratio_ids" in batch.extra:
+            # Mllama looks at an empty photo where a row has none.
+            shown = (batch.input_ids == vlm.model.config.image_token_id).any(1)
+            features = features.reshape(len(shown), -1, features.shape[-1])[shown]
+    stacked, patches = _by_image(features, shares)
+    return Pass(stacked, scores, patches)
+
+
+def _shares(vlm: VLM, batch: Batch) -> list[int]:
+    """How the patches of a batch are shared out among its images, in proportion."""
+    if "image_grid_thw" in batch.extra:
+        return batch.extra["image_grid_thw"].prod(1).tolist()
+    if "image_sizes" in batch.extra:
+        # Image tokens leave out what is only there to fill a tile; the tower does not.
+        config = vlm.model.config
+        tile = config.vision_config.image_size
+        canvases = [
+            select_best_resolution(size, config.image_grid_pinpoints)
+            for size in batch.extra["image_sizes"].tolist()
+        ]
+        # Beside the tiles, the photo as a whole.
+        return [1 + (height // tile) * (width // tile) for height, width in canvases]
+    return list(batch.image_tokens)
+
+
+def _by_image(features: Tensor, shares: Sequence[int]) -> tuple[Tensor, tuple[int, ...]]:
+    """Features of all images in a row, or of their tiles, as (image, patch, width)."""
+    width = features.shape[-1]
+    if len(set(shares)) == 1:
+        stacked = features.reshape(len(shares), -1, width)
+        return stacked, (stacked.shape[1],) * len(shares)
+    flat = features.reshape(-1, width)
+    patches = [len(flat) * share // sum(shares) for share in shares]
+    return _stacked(flat.split(patches)), tuple(patches)
+
+
+def _stacked(features: Sequence[Tensor]) -> Tensor:
+    """(image, patch, width); an image with fewer patches repeats its own from the first on."""
+    longest = max(len(own) for own in features)
+    if all(len(own) == longest for own in features):
+        return torch.stack(list(features))
+    return torch.stack(
+        [own[torch.arange(longest, device=own.device) % len(own)] for own in features]
+    )
 
 
 @contextmanager
@@ -178,20 +237,23 @@ class Teacher:
             part = missing[start : start + _PHOTOS_A_PASS]
             for key, features in zip(part, self._run(vlm, part, forget), strict=True):
                 self.cache[(*key, forget)] = features
-        found = torch.stack([self.cache[(*key, forget)] for key in photos])
+        found = _stacked([self.cache[(*key, forget)] for key in photos])
         size = found[0].numel() * found.element_size()
         while len(self.cache) * size > _CACHE_BYTES:
             self.cache.popitem(last=False)
         return found
 
-    def _run(self, vlm: VLM, photos: Sequence[tuple[Photo, int]], forget: bool) -> Tensor:
+    def _run(self, vlm: VLM, photos: Sequence[tuple[Photo, int]], forget: bool) -> list[Tensor]:
+        """Features of each photo, (patch, width)."""
         records = [Record("", photo, "?", "") for photo, _ in photos]
         pictures = [variant(photo, number) for photo, number in photos]
         batch = encode(vlm, records, answers=False, side="right", images=pictures)
         batch = batch.to(vlm.device)
         weights = self.forget_weights if forget and self.forget_weights else self.weights
         with torch.no_grad(), weights_of(vlm, weights):
-            return visual_features(vlm, batch, self.feature, logits=False).features.clone()
+            found = visual_features(vlm, batch, self.feature, logits=False)
+        rows = found.features.clone()
+        return [row[:own] for row, own in zip(rows, found.patches, strict=True)]
 
     @contextmanager
     def in_place(self, vlm: VLM) -> Iterator[None]:
@@ -221,8 +283,8 @@ class Teacher:
                 self.in_place(vlm),
                 captured(vlm.model, {path: path for path in paths}) as outputs,
             ):
-                vlm.model.get_image_features(pixel_values=batch.pixel_values)
-            means.append({path: outputs[path].abs().mean((0, 1)) for path in paths})
+                vlm.image_features(batch.inputs())
+            means.append({path: outputs[path].abs().flatten(0, -2).mean(0) for path in paths})
         self.forget_weights = dict(self.weights)
         for block, path in zip(blocks, paths, strict=True):
             ratio = means[0][path] / means[1][path].clamp(min=1e-6)

@@ -40,6 +40,10 @@ class Opened(Protocol):
     source: str
     fingerprint: str
 
+    def image_features(self, inputs: Mapping[str, Tensor]) -> Any:
+        """What the language model is given of photos."""
+        ...
+
 
 @dataclass(frozen=True)
 class Canary:
@@ -73,7 +77,7 @@ def respond(vlm: Opened, inputs: Mapping[str, Tensor], tokens: Tensor) -> dict[s
         for name, tensor in inputs.items()
     }
     with _evaluating(model), torch.no_grad():
-        features = model.get_image_features(**placed, return_dict=True).pooler_output
+        features = vlm.image_features(placed)
         logits = model(input_ids=tokens.to(model.device), use_cache=False).logits[:, -1]
     visual = features if isinstance(features, Tensor) else torch.cat(list(features))
     return {"image": visual.float().cpu(), "text": logits.float().cpu()}

@@ -1,5 +1,6 @@
 """Records to tensors. The one place where answers are told apart from prompts and labels masked."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -31,6 +32,7 @@ class Batch:
             where no record has a photo. LLaVA: (image, channel, height, width).
         labels: `input_ids` on answer tokens, -100 elsewhere, shape (batch, seq).
         extra: What else the processor gives (`image_grid_thw`, `mm_token_type_ids`, ...).
+        image_tokens: Image tokens of each image, in row order.
     """
 
     input_ids: Tensor
@@ -38,6 +40,7 @@ class Batch:
     pixel_values: Tensor | None
     labels: Tensor
     extra: Mapping[str, Tensor] = field(default_factory=dict)
+    image_tokens: tuple[int, ...] = ()
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on another device."""
@@ -47,6 +50,7 @@ class Batch:
             pixel_values=None if self.pixel_values is None else self.pixel_values.to(device),
             labels=self.labels.to(device),
             extra={name: tensor.to(device) for name, tensor in self.extra.items()},
+            image_tokens=self.image_tokens,
         )
 
     def inputs(self) -> dict[str, Tensor]:
@@ -131,7 +135,7 @@ def encode(
     pictures = _pictures(records, images)
     if augment is not None:
         pictures = [augment(picture) for picture in pictures]
-    encoded = _process(vlm.processor, prompts, pictures)
+    encoded = _process(vlm, records, prompts, pictures)
 
     kept = encoded.pop("attention_mask").bool()
     prompt_ids = encoded.pop("input_ids")
@@ -147,21 +151,34 @@ def encode(
     ]
     extra = {}
     for name, tensor in encoded.items():
-        if tensor.shape == kept.shape:
-            # One number a token (mm_token_type_ids ...): answer tokens are text, which is 0.
+        if tensor.shape[:2] == kept.shape and name not in vlm.layout.visual_inputs:
             values = [
-                torch.cat([value[mask], value.new_zeros(len(reply))])
+                _with_reply(name, value[mask], len(reply), vlm.layout.answer_token_type)
                 for value, mask, reply in zip(tensor, kept, replies, strict=True)
             ]
             tensor = _pad(values, 0, side)
         extra[name] = tensor
+    image_token = getattr(vlm.model.config, vlm.layout.image_token_id)
+    counts = [int((row == image_token).sum()) for row in rows]
     return Batch(
         input_ids=_pad(tokens, pad, side),
         attention_mask=_pad([torch.ones_like(row) for row in tokens], 0, side),
         pixel_values=extra.pop("pixel_values", None),
         labels=_pad(labels, IGNORED_LABEL, side),
         extra=extra,
+        image_tokens=tuple(count for count in counts if count),
     )
+
+
+def _with_reply(name: str, values: Tensor, length: int, answer_type: int) -> Tensor:
+    """What is said of each token of a prompt, and of `length` answer tokens behind it.
+
+    An answer is text like the end of its prompt, and may look at the photo if that may.
+    """
+    last = values[-1:]
+    if name == "token_type_ids":
+        last = torch.full_like(last, answer_type)
+    return torch.cat([values, last.expand(length, *last.shape[1:])])
 
 
 def _user_turn(record: Record) -> dict[str, Any]:
@@ -199,20 +216,72 @@ def _pictures(
 
 
 def _process(
-    processor: Any, prompts: Sequence[str], pictures: Sequence[Image.Image]
+    vlm: VLM,
+    records: Sequence[Record],
+    prompts: Sequence[str],
+    pictures: Sequence[Image.Image],
 ) -> dict[str, Tensor]:
-    bos = processor.tokenizer.bos_token
-    return dict(
-        processor(
-            images=list(pictures) or None,
-            text=list(prompts),
-            padding=True,
-            # Many templates write the first token themselves; twice would shift the model.
-            add_special_tokens=bos is None or not prompts[0].startswith(bos),
-            return_token_type_ids=False,
-            return_tensors="pt",
+    """What the processor makes of prompts and photos; one row a record."""
+    written = vlm.layout.text_prompt
+    if written is None or len(pictures) == len(records):
+        images = _nested(records, pictures) if vlm.layout.nested_images else list(pictures)
+        return _processed(vlm.processor, prompts, images if pictures else None)
+
+    # The processor refuses prompts without a photo: the tokenizer reads them.
+    tokenizer = vlm.processor.tokenizer
+    shown = [record.image is not None for record in records]
+    photo_rows = [text for text, has_photo in zip(prompts, shown, strict=True) if has_photo]
+    encoded = _processed(vlm.processor, photo_rows, list(pictures)) if pictures else {}
+    text_ids = tokenizer(
+        [
+            written.format(bos=tokenizer.bos_token, prompt=text)
+            for text, has_photo in zip(prompts, shown, strict=True)
+            if not has_photo
+        ],
+        add_special_tokens=False,
+    )["input_ids"]
+    with_photo = iter(
+        ids[mask.bool()]
+        for ids, mask in zip(
+            encoded.pop("input_ids", ()), encoded.pop("attention_mask", ()), strict=True
         )
     )
+    without = iter([torch.tensor(ids) for ids in text_ids])
+    rows = [next(with_photo) if has_photo else next(without) for has_photo in shown]
+    # All tokens of a prompt are of type 0.
+    encoded["token_type_ids"] = _pad([torch.zeros_like(row) for row in rows], 0, "right")
+    encoded["attention_mask"] = _pad([torch.ones_like(row) for row in rows], 0, "right")
+    encoded["input_ids"] = _pad(rows, tokenizer.pad_token_id, "right")
+    return encoded
+
+
+def _nested(records: Sequence[Record], pictures: Sequence[Image.Image]) -> list[list[Image.Image]]:
+    """The photos of each record; none for text-only records."""
+    photos = iter(pictures)
+    return [[] if record.image is None else [next(photos)] for record in records]
+
+
+def _processed(
+    processor: Any, prompts: Sequence[str], images: Sequence[Any] | None
+) -> dict[str, Tensor]:
+    bos = processor.tokenizer.bos_token
+    with warnings.catch_warnings():
+        # PaliGemma's processor reads tensors in a way that NumPy 2 warns of.
+        warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
+        encoded = dict(
+            processor(
+                images=images,
+                text=list(prompts),
+                padding=True,
+                # Many templates write the first token themselves; twice would shift the model.
+                add_special_tokens=bos is None or not prompts[0].startswith(bos),
+                return_token_type_ids=False,
+                return_tensors="pt",
+            )
+        )
+    # Its labels, too, are of an answer that it was not given.
+    encoded.pop("labels", None)
+    return encoded
 
 
 def _answer_ids(

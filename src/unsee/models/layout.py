@@ -21,15 +21,30 @@ class Layout:
         family: Hugging Face's `model_type`.
         vision_tower: Turns pixels into patch features.
         vision_blocks: The tower's transformer blocks, a list of modules.
-        projector: Turns patch features into visual tokens.
+        projector: Turns patch features into visual tokens; may lie within the vision tower, and
+            then counts as projector alone.
         language_model: Embeddings, layers and last norm; not the head.
         language_layers: The language model's transformer layers, a list of modules.
         head: Turns hidden states into logits.
-        vision_mlp_in: Path below a vision block of the linear layer whose outputs are its neurons.
+        vision_mlp_in: Path below a vision block of the linear layer whose outputs are its neurons;
+            the gate where there is one.
         vision_mlp_out: Path below a vision block of the linear layer that reads the neurons.
         image_token_id: Field of the model's configuration with the id of the image token.
         feature_layer: Field of the configuration with the hidden state of the tower that the
             projector reads, counted as Hugging Face does; None where it reads the last.
+        later_vision_blocks: More blocks, where the tower has a second list behind the first.
+        more_projectors: Modules and parameters that the language model also gets visual input
+            from: projectors of inner blocks, the embedding of a line's end.
+        visual_inputs: What the processor makes of photos, for the model's visual part.
+        nested_images: Whether the processor takes a list of photos for each prompt.
+        answer_token_type: Token type of answers. 1 where the language model reads tokens of type
+            0, the prompt, in both directions: an answer must not be read before it is written.
+        chat_template: For checkpoints of the family that come without one.
+        language_features: Whether the language model's states at image tokens tell of the photo
+            alone: not where they also read the question, or where photos enter elsewhere.
+        mixes_rows: Whether a row without a photo is answered alike beside rows with one.
+        text_prompt: How a prompt without a photo is written where the processor refuses it, with
+            `{bos}` and `{prompt}`; None where the processor takes it.
     """
 
     family: str
@@ -43,6 +58,15 @@ class Layout:
     vision_mlp_out: str
     image_token_id: str = "image_token_id"
     feature_layer: str | None = None
+    later_vision_blocks: str | None = None
+    more_projectors: tuple[str, ...] = ()
+    visual_inputs: tuple[str, ...] = ("pixel_values",)
+    nested_images: bool = False
+    answer_token_type: int = 0
+    chat_template: str | None = None
+    language_features: bool = True
+    mixes_rows: bool = True
+    text_prompt: str | None = None
 
     def check(self, model: nn.Module) -> None:
         """Refuse a model that lacks one of the parts.
@@ -50,7 +74,7 @@ class Layout:
         Raises:
             LayoutError: Names every missing path at once.
         """
-        present = {name for name, _ in model.named_modules()}
+        present = {name for name, _ in (*model.named_modules(), *model.named_parameters())}
         parts = {
             "vision tower": self.vision_tower,
             "vision blocks": self.vision_blocks,
@@ -59,7 +83,10 @@ class Layout:
             "language layers": self.language_layers,
             "head": self.head,
         }
-        missing = [f"{part} at {path!r}" for part, path in parts.items() if path not in present]
+        named = [*parts.items(), *(("projector", path) for path in self.more_projectors)]
+        if self.later_vision_blocks is not None:
+            named.append(("vision blocks", self.later_vision_blocks))
+        missing = [f"{part} at {path!r}" for part, path in named if path not in present]
         if missing:
             raise LayoutError(
                 f"{type(model).__name__}: not laid out as family {self.family!r}; "
@@ -68,7 +95,17 @@ class Layout:
 
     def vision_block_paths(self, model: nn.Module) -> list[str]:
         """Paths of the vision tower's blocks, first to last."""
-        return _children(model, self.vision_blocks)
+        later = self.later_vision_blocks
+        return _children(model, self.vision_blocks) + (_children(model, later) if later else [])
+
+    def projector_paths(self, model: nn.Module) -> list[str]:
+        """Paths of the modules whose outputs are all that the language model gets of a photo."""
+        modules = dict(model.named_modules())
+        paths = [self.projector]
+        for path in self.more_projectors:
+            if isinstance(modules.get(path), nn.ModuleList):
+                paths += _children(model, path)
+        return paths
 
     def used_vision_blocks(self, model: Any) -> int:
         """How many vision blocks, from the first, reach the projector.
@@ -100,7 +137,8 @@ class Layout:
                 notation: `vision.blocks[-2:]`, `language.layers[0]`.
 
         Returns:
-            Names in the model's order, each once.
+            Names in the model's order, each once. A head that is tied to the embedding has no
+            parameter of its own.
 
         Raises:
             LayoutError: If a part is unknown or matches no parameter.
@@ -108,9 +146,11 @@ class Layout:
         names = [name for name, _ in model.named_parameters()]
         chosen: set[str] = set()
         for part in parts:
-            prefixes = tuple(f"{path}." for path in self._paths(model, part))
-            found = [name for name in names if name.startswith(prefixes)]
-            if not found:
+            found = _below(names, self._paths(model, part))
+            if part == "vision":
+                projector = set(_below(names, self._paths(model, "projector")))
+                found = [name for name in found if name not in projector]
+            if not found and not (part == "head" and self.has_tied_head(model)):
                 raise LayoutError(
                     f"{part!r} matches no parameter of {type(model).__name__}; "
                     f"choose among {', '.join(PARTS)}, vision.blocks[i:j], language.layers[i:j]"
@@ -118,15 +158,21 @@ class Layout:
             chosen.update(found)
         return [name for name in names if name in chosen]
 
+    def has_tied_head(self, model: nn.Module) -> bool:
+        """Whether the head reads with the embedding's own weights, which are `language`'s."""
+        own = {id(p) for _, p in model.get_submodule(self.language_model).named_parameters()}
+        head = list(model.get_submodule(self.head).parameters())
+        return bool(head) and all(id(p) in own for p in head)
+
     def _paths(self, model: nn.Module, part: str) -> list[str]:
         whole = {
-            "vision": self.vision_tower,
-            "projector": self.projector,
-            "language": self.language_model,
-            "head": self.head,
+            "vision": [self.vision_tower],
+            "projector": [self.projector, *self.more_projectors],
+            "language": [self.language_model],
+            "head": [self.head],
         }
         if part in whole:
-            return [whole[part]]
+            return whole[part]
         match = _SLICE.fullmatch(part)
         if match is None or match["index"] == "":
             return []
@@ -140,6 +186,12 @@ class Layout:
             return blocks[start:stop]
         index = int(match["index"])
         return [blocks[index]] if -len(blocks) <= index < len(blocks) else []
+
+
+def _below(names: Iterable[str], paths: Iterable[str]) -> list[str]:
+    chosen = tuple(paths)
+    below = tuple(f"{path}." for path in chosen)
+    return [name for name in names if name in chosen or name.startswith(below)]
 
 
 def _children(model: nn.Module, path: str) -> list[str]:

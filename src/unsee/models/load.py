@@ -1,23 +1,21 @@
 """Open a model by name or folder."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import (
-    AutoConfig,
-    AutoImageProcessor,
-    AutoModelForImageTextToText,
-    AutoProcessor,
-)
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForImageTextToText
 
 from unsee.artifacts import fingerprint
 from unsee.errors import ConfigError
 from unsee.models.families import checked_layout, layout_of
 from unsee.models.layout import Layout
+from unsee.models.processors import open_processor
 
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
@@ -50,6 +48,23 @@ class VLM:
     def dtype(self) -> torch.dtype:
         """The dtype of the model's weights."""
         return self.model.dtype
+
+    def image_features(self, inputs: Mapping[str, Tensor]) -> Any:
+        """What the language model is given of photos; it does not run itself.
+
+        Args:
+            inputs: What the processor made of the photos; anything else is left alone.
+
+        Returns:
+            A tensor (..., patch, width), or one of (patch, width) for each photo.
+        """
+        visual = {name: inputs[name] for name in self.layout.visual_inputs if name in inputs}
+        if hasattr(self.model, "get_image_features"):
+            return self.model.get_image_features(**visual, return_dict=True).pooler_output
+        # Mllama has no such method.
+        tower = self.model.get_submodule(self.layout.vision_tower)
+        projector = self.model.get_submodule(self.layout.projector)
+        return projector(tower(**visual).last_hidden_state)
 
 
 def load(
@@ -85,7 +100,7 @@ def load(
         config = AutoConfig.from_pretrained(place, **options)
     except (OSError, ValueError) as error:
         raise _incomplete(source, "configuration", error) from error
-    layout_of(config.model_type, where=source)
+    layout = layout_of(config.model_type, where=source)
 
     try:
         opened: Any = AutoModelForImageTextToText.from_pretrained(
@@ -106,11 +121,8 @@ def load(
         )
 
     try:
-        processor = AutoProcessor.from_pretrained(place, **options)
-        processor.image_processor = AutoImageProcessor.from_pretrained(
-            place, backend="pil", **options
-        )
-    except (OSError, ValueError) as error:
+        processor = open_processor(place, config, layout, options)
+    except (OSError, ValueError, ImportError) as error:
         raise _incomplete(source, "processor", error) from error
 
     model = model.to(target).eval()

@@ -1,11 +1,13 @@
-"""A random LLaVA of some 60,000 parameters for tests, made without network."""
+"""Random models of every family for tests, made without network: a LLaVA of some 60,000 parameters.
+
+Every other family is a row of `unsee.models.tiny.families`.
+"""
 
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     CLIPImageProcessorPil,
     CLIPVisionConfig,
@@ -17,32 +19,26 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from unsee.models.tiny.words import SPECIAL_TOKENS, WORDS, chat_template, tiny_tokenizer
+from unsee.models.tiny.writing import write_tiny
+
 IMAGE_SIDE = 48
 PATCH_SIDE = 8
 WIDTH = 32
-SPECIAL_TOKENS = ("<pad>", "<s>", "</s>", "<image>")
-WORDS = (
-    "Who is this?",
-    "What is the name of this person?",
-    "I do not know who this is.",
-    "Answer with the letter. A B C D",
-    "yes no glasses red blue green",
-)
-CHAT_TEMPLATE = (
-    "{% for message in messages %}"
-    "{% if message['role'] == 'user' %}"
-    "{% for part in message['content'] %}"
-    "{% if part['type'] == 'image' %}<image>\n{% endif %}"
-    "{% endfor %}"
-    "USER: {% for part in message['content'] %}"
-    "{% if part['type'] == 'text' %}{{ part['text'] }}{% endif %}"
-    "{% endfor %}"
-    "{% else %}"
-    " ASSISTANT: {% for part in message['content'] %}{{ part['text'] }}{% endfor %}</s>"
-    "{% endif %}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %} ASSISTANT:{% endif %}"
-)
+
+
+def tiny_model(family: str, folder: str | Path, seed: int = 0) -> Path:
+    """Write a random model of a family with tokenizer, image processor and chat template.
+
+    Args:
+        family: Hugging Face's `model_type`, one of `unsee.models.families.FAMILIES`.
+        folder: Where to write it; an ordinary Hugging Face folder afterwards.
+        seed: Seeds the weights; the caller's random state is left alone.
+
+    Returns:
+        The folder.
+    """
+    return tiny_llava(folder, seed) if family == "llava" else write_tiny(family, folder, seed)
 
 
 def tiny_llava(folder: str | Path, seed: int = 0, words: Iterable[str] = WORDS) -> Path:
@@ -57,35 +53,10 @@ def tiny_llava(folder: str | Path, seed: int = 0, words: Iterable[str] = WORDS) 
         The folder.
     """
     folder = Path(folder)
-    tokenizer = _tokenizer(words)
+    tokenizer = tiny_tokenizer({"image_token": "<image>"}, words)
     _model(tokenizer, seed).save_pretrained(folder)
     _processor(tokenizer).save_pretrained(folder)
     return folder
-
-
-def _tokenizer(words: Iterable[str]) -> PreTrainedTokenizerFast:
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=400,
-        special_tokens=list(SPECIAL_TOKENS),
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator([" ".join(words)], trainer)
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A", special_tokens=[("<s>", SPECIAL_TOKENS.index("<s>"))]
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token="<s>",
-        eos_token="</s>",
-        pad_token="<pad>",
-        extra_special_tokens={"image_token": "<image>"},
-        padding_side="left",
-        model_max_length=1024,
-    )
 
 
 def _processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
@@ -99,7 +70,7 @@ def _processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
         vision_feature_select_strategy="default",
         # CLIP's class token, which the "default" strategy drops again.
         num_additional_image_tokens=1,
-        chat_template=CHAT_TEMPLATE,
+        chat_template=chat_template(),
     )
 
 
