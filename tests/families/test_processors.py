@@ -1,6 +1,7 @@
 """Processors where torchvision, or num2words, is missing: photos come out as in the full ones."""
 
 import importlib.util
+from typing import Any
 
 import pytest
 import torch
@@ -79,7 +80,7 @@ def test_smolvlm_is_read_as_by_its_own_processor(tiny_families, mixed_records, m
     # What its chat template looks up, and does not use for photos.
     monkeypatch.setattr(NoVideo, "num_frames", 1, raising=False)
     monkeypatch.setattr(NoVideo, "fps", 1, raising=False)
-    full = own(
+    full: Any = own(
         vlm.processor.image_processor,
         vlm.processor.tokenizer,
         video,

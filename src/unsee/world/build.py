@@ -336,7 +336,7 @@ def train_model(
     tokenizer = make_tokenizer(taught.corpus(seed))
     model = make_model(tokenizer, seed)
     stored = load_file(work / "tower.safetensors")
-    heads = AttributeHeads(model.config.vision_config.hidden_size)
+    heads = AttributeHeads(model.model.vision_tower.config.hidden_size)
     for part, module in (("tower", model.model.vision_tower), ("heads", heads)):
         lead = f"model.{part}."
         module.load_state_dict(
