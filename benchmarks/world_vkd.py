@@ -10,6 +10,7 @@ with the same seeds. Settings come from `recipes/world-vkd.toml` (the defaults) 
 """
 
 import argparse
+import json
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,10 @@ from typing import Any
 from cells import Cell, Pool, Table, flat, paired_score, provenance, write
 
 from unsee.metrics.intervals import mean_interval
-from unsee.world import materialise, world_card
+from unsee.world import materialise
 
 RESULT = Path("docs/results/world-vkd.json")
+CARD = Path("docs/results/world-card.json")
 RECIPES = {
     "vkd": "recipes/world-vkd.toml",
     "grad_diff-full": "recipes/world-grad_diff-full.toml",
@@ -34,6 +36,14 @@ def cells(recipe: str, draws: tuple[str, ...]) -> list[Cell]:
     table = dict(tomllib.loads(Path(RECIPES[recipe]).read_text(encoding="utf-8"))["method"])
     name = table.pop("name")
     return [Cell(name, table, draw, seed) for draw in draws for seed in SEEDS]
+
+
+def gold_card(table: Table) -> dict[str, Any]:
+    """What gold says about all 18 candidates, from the committed world card."""
+    card = json.loads(CARD.read_text(encoding="utf-8"))
+    if card["gold_fingerprint"] != table.vlm("gold").fingerprint:
+        raise SystemExit(f"{CARD}: of another gold; run benchmarks/world_card.py first")
+    return card["figures"]["gold"]["candidates_unseen"]
 
 
 def accuracy_of(pool: Pool, model: str, names: tuple[str, ...]) -> float:
@@ -103,7 +113,7 @@ def main() -> None:
                     found = table.run(cell)
                     print(cell.key, round(found["wall_s"]), flush=True)
         return
-    figures = world_card(world)["figures"]["gold"]["candidates_unseen"]
+    figures = gold_card(table)
     gold = {"right": figures["value"], "wrong_name": figures["wrong_name_rate"]}
     content: dict[str, Any] = provenance("python benchmarks/world_vkd.py", table) | {
         "seeds": SEEDS,
