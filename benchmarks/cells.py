@@ -257,17 +257,16 @@ def write(path: Path, content: Any) -> None:
 def _with_bystanders(split: Split) -> Split:
     """A quarter of the people to keep is taken from the method: known people it is never given.
 
-    All development people are forgotten at once, so none of them can stand for the others.
+    All development people are forgotten at once, so none of them can stand for the others. The two
+    development celebrities join them: between two people chance is one half.
     """
     apart = set(sorted({r.subject for r in split.retain})[::4])
-    audit = {}
-    for name, records in split.audit.items():
-        audit[name] = records
-        if name in ("retain_seen", "retain_unseen"):
-            audit[name] = tuple(r for r in records if r.subject not in apart)
-    audit["bystander"] = tuple(
-        replace(r, set="bystander") for r in split.audit["retain_unseen"] if r.subject in apart
-    )
+    audit = dict(split.audit)
+    never_given = [r for r in audit["retain_unseen"] if r.subject in apart]
+    never_given += audit.pop("celebrity")
+    for name in ("retain_seen", "retain_unseen"):
+        audit[name] = tuple(r for r in audit[name] if r.subject not in apart)
+    audit["bystander"] = tuple(replace(r, set="bystander") for r in never_given)
     retain = tuple(r for r in split.retain if r.subject not in apart)
     return replace(split, retain=retain, audit=audit)
 

@@ -3,9 +3,9 @@
     python benchmarks/vkd_ablation.py [--shard 0/2] [--collect]
 
 Every run forgets the six development people from five photos each and is scored on the development
-half of views, wordings and general items. A quarter of the retain people is kept from the method:
-the `bystander` set. Cells are kept in `runs/ablation` and shared between
-shards; `--collect` writes `docs/results/vkd-ablation.{json,md}` from them.
+half of views, wordings and general items. A quarter of the retain people is kept from the method;
+with the development celebrities they are the `bystander` set. Cells are kept in `runs/ablation` and
+shared between shards; `--collect` writes `docs/results/vkd-ablation.{json,md}` from them.
 """
 
 import argparse
@@ -104,15 +104,16 @@ def markdown(lines: list[dict[str, Any]], references: dict[str, Any], command: s
     """The table for readers."""
     head = (
         "| axis | setting | score | gap | keep | forget seen | unseen | unknown | wrong name "
-        "| retain unseen | celebrity | bystander | visible | general | refusal | s |"
+        "| retain unseen | bystander | visible | general | refusal | s |"
     )
     out = [
         "# VKD, one setting at a time",
         "",
         "Six development people, five photos each, one seed. Nothing here is reported elsewhere: "
         "these rows chose the defaults. `bystander` is a quarter of the retain people, kept from "
-        "the method. Accuracy on open questions in per cent; unknown and wrong "
-        "name on `forget_unseen`; seconds of training on a shared two-core machine, one thread.",
+        "the method, and the two development celebrities. Accuracy on open questions in per cent; "
+        "unknown and wrong name on `forget_unseen`; seconds of training on a shared two-core "
+        "machine, one thread.",
         "",
         f"Made by `{command}`.",
         "",
@@ -141,7 +142,6 @@ def markdown(lines: list[dict[str, Any]], references: dict[str, Any], command: s
                 pct(s)
                 for s in (
                     "retain_unseen",
-                    "celebrity",
                     "bystander",
                     "forget_visible",
                     "general",
