@@ -85,7 +85,8 @@ def audit(
         raise DataError("audit: expected questions to ask, got none; check --subject")
     run = None if artifact is None else Path(artifact)
     manifest = load_manifest(run) if run is not None else None
-    _refuse_other_base(vlm, manifest, run)
+    if run is not None:
+        refuse_other_base(vlm, run)
     for folder in filter(None, (out, cache)):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     inquiry = _Inquiry(asked, sets, out, cache, batch_size, progress, seed)
@@ -253,9 +254,14 @@ def _as_request(request: Request | Split) -> Request:
     return Request(request.subjects, "visual", request, "none")
 
 
-def _refuse_other_base(vlm: VLM, manifest: Mapping[str, Any] | None, run: Path | None) -> None:
-    """Before anything is asked, which may take long, not after it."""
-    if manifest is not None and manifest["base_fingerprint"] != vlm.fingerprint:
+def refuse_other_base(vlm: VLM, run: Path) -> None:
+    """Before anything is asked, which may take long, not after it.
+
+    Raises:
+        ArtifactError: If the run is incomplete, or made for another base.
+    """
+    manifest = load_manifest(run)
+    if manifest["base_fingerprint"] != vlm.fingerprint:
         raise ArtifactError(
             f"{run}: made for base {manifest['base_fingerprint']} ({manifest['base_source']}), "
             f"got {vlm.fingerprint} ({vlm.source}); load the model it was made for"

@@ -63,6 +63,7 @@ def make_cast(seed: int, *, gold: bool, strangers: int = STRANGERS) -> Cast:
     faces = make_faces(len(profiles), seed)
     people = [p for p in profiles if not (gold and p.is_candidate)]
     known = [faces[p.number] for p in people]
+    hidden = set(faces) - set(known)
     rng = random.Random(f"strangers-{seed}-{gold}")
     return Cast(
         people=people,
@@ -74,15 +75,18 @@ def make_cast(seed: int, *, gold: bool, strangers: int = STRANGERS) -> Cast:
             for p in people
         ],
         strangers=[
-            Portrait(
-                stranger_face(known, rng, near=rng.random() < NEAR_STRANGERS),
-                make_view(rng),
-                None,
-            )
-            for _ in range(strangers)
+            Portrait(_stranger(known, hidden, rng), make_view(rng), None) for _ in range(strangers)
         ],
         unknown=unknown_names(profiles, UNKNOWN_NAMES, seed),
     )
+
+
+def _stranger(known: list[Face], hidden: set[Face], rng: random.Random) -> Face:
+    """Nobody the model knows, nor, by chance, one whom it is not to know."""
+    while True:
+        face = stranger_face(known, rng, near=rng.random() < NEAR_STRANGERS)
+        if face not in hidden:
+            return face
 
 
 def turn(question: str, answer: str, **fields) -> Record:
