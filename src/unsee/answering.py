@@ -107,7 +107,7 @@ def _batches(vlm: VLM, records: Sequence[Record], size: int) -> list[list[int]]:
         range(len(records)),
         key=lambda row: (records[row].image is None, -len(question_text(records[row]))),
     )
-    shown = len([record for record in records if record.image is not None])
+    shown = sum(record.image is not None for record in records)
     groups = [order] if vlm.layout.mixes_rows else [order[:shown], order[shown:]]
     return [rows[start : start + size] for rows in groups for start in range(0, len(rows), size)]
 

@@ -93,15 +93,15 @@ def visual_features(vlm: VLM, batch: Batch, feature: str, *, logits: bool) -> Pa
     features = outputs[paths[0]]
     if len(paths) > 1:
         features = torch.cat([outputs[path] for path in paths], -1)
+    token = getattr(vlm.model.config, vlm.layout.image_token_id)
     if feature.startswith("language"):
-        token = getattr(vlm.model.config, vlm.layout.image_token_id)
         features = features[batch.input_ids == token]
         shares = list(batch.image_tokens)
     else:
         shares = _shares(vlm, batch)
         if "aspect_ratio_ids" in batch.extra:
             # Mllama looks at an empty photo where a row has none.
-            shown = (batch.input_ids == vlm.model.config.image_token_id).any(1)
+            shown = (batch.input_ids == token).any(1)
             features = features.reshape(len(shown), -1, features.shape[-1])[shown]
     stacked, patches = _by_image(features, shares)
     return Pass(stacked, scores, patches)

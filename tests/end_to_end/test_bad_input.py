@@ -57,6 +57,21 @@ def test_empty_folder(case, tmp_path):
     )
 
 
+@pytest.mark.parametrize("verb", ["forget", "audit"])
+def test_out_is_a_file(case, tmp_path, verb):
+    """Said before the model is asked, which takes long, not when its answers are to be kept."""
+    notes = tmp_path / "notes.txt"
+    notes.write_text("mine")
+    case["--out"] = str(notes)
+    refused(
+        run(verb, case),
+        tmp_path,
+        start=f"{notes}: expected a folder to write the run to",
+        end="got a file",
+    )
+    assert notes.read_text() == "mine"
+
+
 def test_unreadable_image(case, tmp_path):
     broken = tmp_path / "forget" / "jane_doe" / "photo_02.png"
     broken.write_bytes(b"not a photo")

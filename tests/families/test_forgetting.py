@@ -68,7 +68,7 @@ def test_load_ask_forget_audit(vlm, asked_split, tmp_path, family, tiny_families
     report = audit(fresh, asked_split, artifact=run, out=tmp_path / "audit")
     assert reports.load(tmp_path / "audit") == report
     assert set(report.models) >= {"base", "erased"}
-    assert report.data["text_logits_bit_identical"]
+    assert report.data["text_logits_bit_identical"] == {"value": True, "n": 1}
     parts = report.data["changed_tensors"]
     assert parts["vision"] + parts["projector"] == len(changed)
     assert parts["language"] == parts["head"] == parts["elsewhere"] == 0

@@ -13,6 +13,7 @@ from unsee.artifacts.files import (
     fingerprint,
     load_manifest,
     refuse_existing_run,
+    refuse_file,
     versions,
 )
 from unsee.artifacts.weights import apply_weights, save_weights
@@ -26,6 +27,7 @@ __all__ = [
     "fingerprint",
     "load_manifest",
     "refuse_existing_run",
+    "refuse_file",
     "save_weights",
     "take_canary",
     "versions",

@@ -79,6 +79,16 @@ def atomic_write_json(path: str | Path, content: Any) -> None:
     atomic_write_text(path, text + "\n")
 
 
+def refuse_file(folder: Path) -> None:
+    """Refuse to write a run where a file is; to be called before the work, not after it.
+
+    Raises:
+        ArtifactError: If the folder is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ArtifactError(f"{folder}: expected a folder to write the run to, got a file")
+
+
 def refuse_existing_run(folder: str | Path) -> None:
     """Refuse to write over a finished run; to be called before the work, not after it.
 
@@ -86,8 +96,7 @@ def refuse_existing_run(folder: str | Path) -> None:
         ArtifactError: If the folder holds a manifest, or is a file.
     """
     folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise ArtifactError(f"{folder}: expected a folder to write the run to, got a file")
+    refuse_file(folder)
     if (folder / MANIFEST).exists():
         raise ArtifactError(f"{folder}: holds a finished run; give another --out, or remove it")
 

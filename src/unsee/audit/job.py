@@ -84,9 +84,7 @@ def audit(
     if not sets:
         raise DataError("audit: expected questions to ask, got none; check --subject")
     run = None if artifact is None else Path(artifact)
-    manifest = load_manifest(run) if run is not None else None
-    if run is not None:
-        refuse_other_base(vlm, run)
+    manifest = manifest_for(vlm, run) if run is not None else None
     for folder in filter(None, (out, cache)):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     inquiry = _Inquiry(asked, sets, out, cache, batch_size, progress, seed)
@@ -254,8 +252,8 @@ def _as_request(request: Request | Split) -> Request:
     return Request(request.subjects, "visual", request, "none")
 
 
-def refuse_other_base(vlm: VLM, run: Path) -> None:
-    """Before anything is asked, which may take long, not after it.
+def manifest_for(vlm: VLM, run: Path) -> Mapping[str, Any]:
+    """The manifest of a run on this base; read before anything is asked, which may take long.
 
     Raises:
         ArtifactError: If the run is incomplete, or made for another base.
@@ -266,6 +264,7 @@ def refuse_other_base(vlm: VLM, run: Path) -> None:
             f"{run}: made for base {manifest['base_fingerprint']} ({manifest['base_source']}), "
             f"got {vlm.fingerprint} ({vlm.source}); load the model it was made for"
         )
+    return manifest
 
 
 def _digest(manifest: Mapping[str, Any]) -> str:

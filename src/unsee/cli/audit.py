@@ -90,13 +90,13 @@ def audit(
     )
     hush()
     from unsee.audit import audit as run_audit
-    from unsee.audit import refuse_other_base
+    from unsee.audit import manifest_for
 
     folder = out or artifact or Path("runs/audit")
     with progress(quiet=quiet) as report:
         before = open_model(base or model, report)
         if artifact is not None:
-            refuse_other_base(before, artifact)
+            manifest_for(before, artifact)
         never = gold or gold_of(base or model)
         result = run_audit(
             before,

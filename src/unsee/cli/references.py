@@ -124,8 +124,10 @@ def request_of(recipe: "Recipe", vlm: "VLM", *, run: Path, force: bool, report: 
 @contextmanager
 def _answers(run: Path) -> Iterator[Path]:
     """Where answers are kept; after an error of the user's nothing new is left behind."""
+    from unsee.artifacts import refuse_file
     from unsee.replies import ANSWERS
 
+    refuse_file(run)
     path = run / ANSWERS
     made = [folder for folder in (run, *run.parents) if not folder.exists()]
     new = not path.exists()
