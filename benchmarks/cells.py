@@ -85,15 +85,16 @@ class Table:
     def plain(self, name: str, draw: str, part: Part) -> dict[str, Any]:
         """Answers of base or gold to everything that is asked of a draw."""
         vlm = self.vlm(name)
+        split = self.split(draw, part)
         path = self.folder / f"{name}-{draw}-{part}-{vlm.fingerprint}.json"
-        return _kept(path, lambda: {"answers": _answers(vlm, self.split(draw, part))})
+        return _kept(path, split, lambda: {"answers": _answers(vlm, split)})
 
     def run(self, cell: Cell) -> dict[str, Any]:
         """Answers and cost of a cell; trained only if it is not there yet."""
         vlm = self.vlm("base")
-        return _kept(
-            self.folder / f"{cell.key}-{vlm.fingerprint}.json", lambda: self._train(vlm, cell)
-        )
+        path = self.folder / f"{cell.key}-{vlm.fingerprint}.json"
+        split = self.split(cell.draw, cell.part)
+        return _kept(path, split, lambda: self._train(vlm, cell))
 
     def _train(self, vlm: VLM, cell: Cell) -> dict[str, Any]:
         split = self.split(cell.draw, cell.part)
@@ -282,9 +283,22 @@ def _answers(vlm: VLM, split: Split) -> dict[str, list[str]]:
     return {name: [next(replies) for _ in records] for name, records in split.audit.items()}
 
 
-def _kept(path: Path, make: Any) -> dict[str, Any]:
-    if not path.exists():
-        started = time.monotonic()
-        content = make()
-        write(path, content | {"wall_s": time.monotonic() - started})
+def _kept(path: Path, split: Split, make: Any) -> dict[str, Any]:
+    """Answers that were given to the very questions of this split, or new ones."""
+    asked = hashlib.sha256(
+        json.dumps(
+            [
+                (name, r.subject, r.question, r.answer, r.image and r.image.key)
+                for name, records in split.audit.items()
+                for r in records
+            ]
+        ).encode()
+    ).hexdigest()[:16]
+    if path.exists():
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if kept.get("asked") == asked:
+            return kept
+    started = time.monotonic()
+    content = make() | {"asked": asked}
+    write(path, content | {"wall_s": time.monotonic() - started})
     return json.loads(path.read_text(encoding="utf-8"))

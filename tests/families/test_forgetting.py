@@ -30,6 +30,12 @@ FEW = {
 }
 
 
+def vkd(vlm, **settings):
+    """The default feature where the family has it, as a user would choose."""
+    feature = {} if vlm.layout.language_features else {"feature": "projector"}
+    return VKD.model_validate(FEW | feature | settings)
+
+
 def features_of(vlm):
     names = ["projector", "vision[0]", "vision[-1]"]
     return [*names, "language[0]"] if vlm.layout.language_features else names
@@ -54,7 +60,7 @@ def test_load_ask_forget_audit(vlm, asked_split, tmp_path, family, tiny_families
     before = {name: tensor.clone() for name, tensor in vlm.model.state_dict().items()}
     assert len(generate_answers(vlm, asked_split.general, max_new_tokens=3)) == 4
 
-    run = forget(vlm, asked_split, method=VKD.model_validate(FEW), out=tmp_path / "run")
+    run = forget(vlm, asked_split, method=vkd(vlm), out=tmp_path / "run")
     visual = set(vlm.layout.parameter_names(vlm.model, ["vision", "projector"]))
     changed = set(run.manifest["tensors"])
     assert changed
@@ -103,7 +109,7 @@ def test_photos_of_several_sizes_are_forgotten(vlm, small_split, mixed_records):
         forget=tuple(replace(r, image=p) for r, p in zip(small_split.forget, sizes, strict=False)),
         visible=(),
     )
-    method = VKD.model_validate({**FEW, "visible_batch": 0, "target": "stranger"})
+    method = vkd(vlm, visible_batch=0, target="stranger")
     assert train(vlm, split, method).changed
 
 

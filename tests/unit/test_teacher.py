@@ -97,7 +97,7 @@ def test_a_teacher_stays_when_the_student_moves(feature, tiny_vlm, photos):
     [
         ("vision[2]", r"expected vision\[k\] with k below 2, got 'vision\[2\]'"),
         ("vision[-3]", r"expected vision\[k\] with k below 2, got 'vision\[-3\]'"),
-        ("language[7]", r"expected language\[k\] with k below 2, got 'language\[7\]'"),
+        ("language[7]", r"expected language\[k\] with k below 3, got 'language\[7\]'"),
     ],
 )
 def test_a_feature_that_is_not_there_is_refused(feature, message, tiny_vlm):

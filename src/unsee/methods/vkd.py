@@ -103,13 +103,13 @@ class VKD(Trained):
     neighbours: int = Field(4, ge=1)
     pruned_share: float = Field(0.1, gt=0, lt=1)
     pretrained: str | None = None
-    feature: str = Field("projector", pattern=r"^(projector|(vision|language)\[-?\d+\])$")
+    feature: str = Field("language[2]", pattern=r"^(projector|(vision|language)\[-?\d+\])$")
     distance: Literal["cosine", "mse", "cka"] = "mse"
     output: Literal["none", "ascent", "unlikelihood", "npo"] = "unlikelihood"
     output_every: int = Field(1, ge=0)
     beta: float = Field(0.4, gt=0)
     forget_weight: float = Field(1.0, ge=0)
-    output_weight: float = Field(1.0, ge=0)
+    output_weight: float = Field(2.0, ge=0)
     distill_weight: float = Field(10.0, ge=0)
     retain_weight: float = Field(1.0, ge=0)
     blocks: int = Field(-1, ge=-1)

@@ -94,7 +94,7 @@ def _model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlavaForConditional
             vocab_size=len(tokenizer),
             hidden_size=WIDTH,
             intermediate_size=2 * WIDTH,
-            num_hidden_layers=2,
+            num_hidden_layers=3,
             num_attention_heads=2,
             max_position_embeddings=1024,
             # At the default 0.02 so small a model says nearly the same about everything.

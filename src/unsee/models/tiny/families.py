@@ -18,7 +18,7 @@ GRID = [[TILE, TILE], [TILE, 2 * TILE], [2 * TILE, TILE], [2 * TILE, 2 * TILE]]
 TEXT = {
     "hidden_size": WIDTH,
     "intermediate_size": 2 * WIDTH,
-    "num_hidden_layers": 2,
+    "num_hidden_layers": 3,
     "num_attention_heads": 2,
     "num_key_value_heads": 2,
     "head_dim": WIDTH // 2,
