@@ -26,7 +26,8 @@ from unsee.metrics.answers import accuracy
 from unsee.metrics.intervals import mean_interval
 from unsee.models.load import VLM
 from unsee.models.restore import restored
-from unsee.train import PairBatch, Terms, Trained, train
+from unsee.sampling import PairBatch
+from unsee.train import Terms, Trained, train
 from unsee.world import materialise
 
 RESULT = Path("docs/results/relearning.json")

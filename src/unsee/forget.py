@@ -18,6 +18,7 @@ from unsee.artifacts import (
     save_weights,
     take_canary,
 )
+from unsee.checkpoint import CHECKPOINT
 from unsee.cost import peak_memory
 from unsee.data.records import Record, Split
 from unsee.errors import ArtifactError
@@ -26,7 +27,7 @@ from unsee.models.load import VLM
 from unsee.models.restore import restored
 from unsee.requests import Request
 from unsee.settings import Settings
-from unsee.train import CHECKPOINT, train
+from unsee.train import train
 
 JOB = "job.json"
 MANIFEST = "manifest.json"

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from unsee.losses import cross_entropy
 from unsee.models.load import VLM
-from unsee.train import Rows, Sampler
+from unsee.sampling import Rows, Sampler
 
 _FLOOR = 1e-15
 

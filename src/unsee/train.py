@@ -6,33 +6,24 @@ step's number, so an interrupted run continues to the same weights.
 """
 
 import json
-import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from PIL import Image
 from pydantic import Field
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from unsee.data.augment import variant
-from unsee.data.collate import Batch, encode
-from unsee.data.images import Photo
-from unsee.data.records import Record, Split
-from unsee.errors import ArtifactError, ConfigError, DataError, LayoutError
+from unsee.checkpoint import CHECKPOINT, resume, save_checkpoint
+from unsee.data.records import Split
+from unsee.errors import ConfigError, DataError, LayoutError
 from unsee.models.load import VLM
 from unsee.models.lora import lora
+from unsee.sampling import PairBatch, Sampler
 from unsee.settings import Settings
-
-CHECKPOINT = "checkpoint.safetensors"
-_CACHED_PICTURES = 1024
 
 
 @dataclass(frozen=True)
@@ -41,48 +32,6 @@ class Terms:
 
     forget: Mapping[str, Tensor]
     retain: Mapping[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Records of one side of a step, encoded, and which variant of which photo each shows.
-
-    Attributes:
-        records: One a row; text-only rows have no image.
-        variants: Variant of each row's photo.
-        batch: Tensors, answers included, on the model's device.
-    """
-
-    records: tuple[Record, ...]
-    variants: tuple[int, ...]
-    batch: Batch
-
-    @property
-    def photos(self) -> list[tuple[Photo, int]]:
-        """Photo and variant of each image of the batch, in its order."""
-        return [
-            (record.image, number)
-            for record, number in zip(self.records, self.variants, strict=True)
-            if record.image is not None
-        ]
-
-
-@dataclass(frozen=True)
-class PairBatch:
-    """What one step sees.
-
-    Attributes:
-        step: Number of the step, from 0.
-        forget: Photos and questions to be forgotten.
-        keep: What stays: questions on retain people, strangers and general photos, refusals, and
-            identity-free questions on the forget photos.
-        forget_photos: Photos of the subjects, which no retain supervision may hold in place.
-    """
-
-    step: int
-    forget: Rows
-    keep: Rows
-    forget_photos: frozenset[Photo]
 
 
 class Trained(Settings):
@@ -232,7 +181,7 @@ def _steps(
     vlm: VLM,
     method: Any,
     state: Any,
-    sampler: "Sampler",
+    sampler: Sampler,
     parameters: dict[str, nn.Parameter],
     folder: Path | None,
     progress: Progress | None,
@@ -251,7 +200,7 @@ def _steps(
         }
     )
     path = folder / CHECKPOINT if folder is not None and method.checkpoint_every else None
-    start = _resume(path, identity, parameters, optimizer, schedule) if path else 0
+    start = resume(path, identity, parameters, optimizer, schedule) if path else 0
     constrain = _constraint(method)
     log = []
     for step in range(start, method.steps):
@@ -269,7 +218,7 @@ def _steps(
             progress("train", step + 1, method.steps)
         last = step + 1 == method.steps
         if path and (last or (step + 1) % method.checkpoint_every == 0):
-            _save(path, identity, step + 1, parameters, optimizer)
+            save_checkpoint(path, identity, step + 1, parameters, optimizer)
     return log
 
 
@@ -343,123 +292,3 @@ def _trainable(vlm: VLM, method: Any) -> Iterator[dict[str, nn.Parameter]]:
         for name, p in vlm.model.named_parameters():
             p.requires_grad_(flags.get(name, False))
             p.grad = None
-
-
-def _save(
-    path: Path,
-    identity: str,
-    step: int,
-    parameters: dict[str, nn.Parameter],
-    optimizer: torch.optim.Optimizer,
-) -> None:
-    tensors = {f"model.{name}": p.detach().contiguous() for name, p in parameters.items()}
-    for name, p in parameters.items():
-        for key, value in optimizer.state[p].items():
-            tensors[f"optimizer.{key}.{name}"] = value.clone().contiguous()
-    partial = path.with_suffix(".partial")
-    save_file(tensors, partial, metadata={"identity": identity, "step": str(step)})
-    partial.replace(path)
-
-
-def _resume(
-    path: Path,
-    identity: str,
-    parameters: dict[str, nn.Parameter],
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LambdaLR,
-) -> int:
-    """Steps already done; 0 without a checkpoint."""
-    if not path.exists():
-        return 0
-    try:
-        opened = safe_open(path, framework="pt")
-    except SafetensorError as error:
-        raise ArtifactError(f"{path}: damaged ({error}); remove it to start again") from error
-    with opened as stored:
-        metadata = stored.metadata()
-        if metadata["identity"] != identity:
-            raise ArtifactError(
-                f"{path}: checkpoint of another model, method or seed; "
-                "choose another --out or remove it"
-            )
-        with torch.no_grad():
-            for name, p in parameters.items():
-                p.copy_(stored.get_tensor(f"model.{name}"))
-        # A parameter without a gradient (LLaVA never uses the tower's last norm) has no state.
-        for key in stored.keys():  # noqa: SIM118
-            side, _, rest = key.partition(".")
-            if side == "optimizer":
-                quantity, _, name = rest.partition(".")
-                value = stored.get_tensor(key)
-                p = parameters[name]
-                # AdamW counts its steps on the CPU.
-                value = value if quantity == "step" else value.to(p.device)
-                optimizer.state[p][quantity] = value
-    step = int(metadata["step"])
-    schedule.last_epoch = step
-    for group, base, rate in zip(
-        optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True
-    ):
-        group["lr"] = base * rate(step)
-    return step
-
-
-class Sampler:
-    """Draws the records of each step; step and seed alone decide what is drawn."""
-
-    def __init__(self, vlm: VLM, split: Split, method: Trained, seed: int) -> None:
-        self.vlm = vlm
-        self.seed = seed
-        self.variants = method.variants
-        self.sizes = {
-            "visible": method.visible_batch,
-            "retain": method.retain_batch,
-            "general": method.general_batch,
-        }
-        self.forget_batch = method.forget_batch
-        self.pools = {name: _by_photo(getattr(split, name)) for name in ("forget", *self.sizes)}
-        self.forget_photos = frozenset(r.image for r in split.forget if r.image is not None)
-        self.picture = lru_cache(maxsize=_CACHED_PICTURES)(variant)
-
-    @property
-    def keeps(self) -> bool:
-        """Whether a step sees anything that is to be kept."""
-        return any(self.pools[name] for name, size in self.sizes.items() if size)
-
-    def draw(self, step: int) -> PairBatch:
-        """The batch of one step."""
-        rng = random.Random(f"{self.seed}-{step}")
-        keep: list[Record] = []
-        for name, size in self.sizes.items():
-            keep += self._records(name, size, rng)
-        return PairBatch(
-            step=step,
-            forget=self.rows(self._records("forget", self.forget_batch, rng), rng),
-            keep=self.rows(keep, rng),
-            forget_photos=self.forget_photos,
-        )
-
-    def _records(self, name: str, size: int, rng: random.Random) -> list[Record]:
-        """Photos first, then one question on each: photos count alike, however much is asked."""
-        pool = self.pools[name]
-        if not pool:
-            return []
-        return [rng.choice(pool[rng.randrange(len(pool))]) for _ in range(size)]
-
-    def rows(self, records: Sequence[Record], rng: random.Random) -> Rows:
-        """Records with a drawn variant of each photo, encoded."""
-        numbers = tuple(rng.randrange(self.variants) for _ in records)
-        pictures: list[Image.Image | None] = [
-            None if record.image is None else self.picture(record.image, number)
-            for record, number in zip(records, numbers, strict=True)
-        ]
-        batch = encode(self.vlm, records, answers=True, side="right", images=pictures)
-        return Rows(tuple(records), numbers, batch.to(self.vlm.device))
-
-
-def _by_photo(records: Sequence[Record]) -> list[list[Record]]:
-    """Records grouped by photo; a text-only record is a group of its own."""
-    groups: dict[object, list[Record]] = {}
-    for number, record in enumerate(records):
-        groups.setdefault(number if record.image is None else record.image, []).append(record)
-    return list(groups.values())

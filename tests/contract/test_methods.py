@@ -11,8 +11,9 @@ from unsee.data.collate import encode
 from unsee.errors import ConfigError
 from unsee.losses import cross_entropy
 from unsee.methods import METHODS
+from unsee.sampling import Sampler
 from unsee.settings import resolve
-from unsee.train import Method, Sampler, Terms, Trained, train
+from unsee.train import Method, Terms, Trained, train
 
 FEW = {
     "steps": 2,

@@ -5,7 +5,7 @@ from unsee.data.collate import Batch
 from unsee.losses import cross_entropy
 from unsee.methods.vkd import VKD
 from unsee.saliency import apply_mask, fisher_ratio_mask
-from unsee.train import Sampler
+from unsee.sampling import Sampler
 
 METHOD = VKD.model_validate(
     {"forget_batch": 2, "visible_batch": 1, "retain_batch": 2, "general_batch": 1, "variants": 2}

@@ -5,13 +5,15 @@ import pytest
 import torch
 from pydantic import Field
 
+from unsee.checkpoint import CHECKPOINT
 from unsee.data.records import Split
 from unsee.errors import ArtifactError, ConfigError, DataError, LayoutError
 from unsee.losses import cross_entropy, gradient_ascent
 from unsee.methods.grad_diff import GradDiff
 from unsee.methods.vkd import VKD
 from unsee.models.load import load
-from unsee.train import CHECKPOINT, Sampler, Terms, Trained, train
+from unsee.sampling import Sampler
+from unsee.train import Terms, Trained, train
 
 FEW = {
     "steps": 3,

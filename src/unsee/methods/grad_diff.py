@@ -16,7 +16,8 @@ from unsee.data.records import Split
 from unsee.losses import cross_entropy, gradient_ascent
 from unsee.methods import METHODS
 from unsee.models.load import VLM
-from unsee.train import PairBatch, Terms, Trained
+from unsee.sampling import PairBatch
+from unsee.train import Terms, Trained
 
 
 @METHODS.register("grad_diff")

@@ -42,8 +42,9 @@ from unsee.losses import (
 from unsee.methods import METHODS
 from unsee.models.load import VLM
 from unsee.saliency import apply_mask, fisher_ratio_mask
+from unsee.sampling import PairBatch, Sampler
 from unsee.teacher import Teacher, feature_path, visual_features
-from unsee.train import PairBatch, Sampler, Terms, Trained
+from unsee.train import Terms, Trained
 
 
 @dataclass

@@ -3,7 +3,8 @@ import torch
 
 from unsee.methods.grad_diff import GradDiff
 from unsee.models.load import load
-from unsee.train import Sampler, train
+from unsee.sampling import Sampler
+from unsee.train import train
 
 FEW = {
     "steps": 2,

@@ -4,6 +4,7 @@ from collections import OrderedDict
 import pytest
 import torch
 
+from unsee.checkpoint import CHECKPOINT
 from unsee.data.collate import encode
 from unsee.data.records import Split
 from unsee.errors import ConfigError, DataError
@@ -13,9 +14,10 @@ from unsee.models.hooks import captured
 from unsee.models.load import load
 from unsee.models.tiny import tiny_llava
 from unsee.saliency import fisher_ratio_mask
+from unsee.sampling import Sampler
 from unsee.settings import resolve
 from unsee.teacher import Teacher, visual_features
-from unsee.train import CHECKPOINT, Sampler, train
+from unsee.train import train
 
 FEW = {
     "steps": 2,

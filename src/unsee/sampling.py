@@ -1,0 +1,131 @@
+"""What each step of training sees: records drawn by the step's number, encoded."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol, runtime_checkable
+
+from PIL import Image
+
+from unsee.data.augment import variant
+from unsee.data.collate import Batch, encode
+from unsee.data.images import Photo
+from unsee.data.records import Record, Split
+from unsee.models.load import VLM
+
+_CACHED_PICTURES = 1024
+
+
+@runtime_checkable
+class Sizes(Protocol):
+    """How much a step draws; see `unsee.train.Trained`."""
+
+    forget_batch: int
+    visible_batch: int
+    retain_batch: int
+    general_batch: int
+    variants: int
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Records of one side of a step, encoded, and which variant of which photo each shows.
+
+    Attributes:
+        records: One a row; text-only rows have no image.
+        variants: Variant of each row's photo.
+        batch: Tensors, answers included, on the model's device.
+    """
+
+    records: tuple[Record, ...]
+    variants: tuple[int, ...]
+    batch: Batch
+
+    @property
+    def photos(self) -> list[tuple[Photo, int]]:
+        """Photo and variant of each image of the batch, in its order."""
+        return [
+            (record.image, number)
+            for record, number in zip(self.records, self.variants, strict=True)
+            if record.image is not None
+        ]
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """What one step sees.
+
+    Attributes:
+        step: Number of the step, from 0.
+        forget: Photos and questions to be forgotten.
+        keep: What stays: questions on retain people, strangers and general photos, refusals, and
+            identity-free questions on the forget photos.
+        forget_photos: Photos of the subjects, which no retain supervision may hold in place.
+    """
+
+    step: int
+    forget: Rows
+    keep: Rows
+    forget_photos: frozenset[Photo]
+
+
+class Sampler:
+    """Draws the records of each step; step and seed alone decide what is drawn."""
+
+    def __init__(self, vlm: VLM, split: Split, sizes: Sizes, seed: int) -> None:
+        self.vlm = vlm
+        self.seed = seed
+        self.variants = sizes.variants
+        self.sizes = {
+            "visible": sizes.visible_batch,
+            "retain": sizes.retain_batch,
+            "general": sizes.general_batch,
+        }
+        self.forget_batch = sizes.forget_batch
+        self.pools = {name: _by_photo(getattr(split, name)) for name in ("forget", *self.sizes)}
+        self.forget_photos = frozenset(r.image for r in split.forget if r.image is not None)
+        self.picture = lru_cache(maxsize=_CACHED_PICTURES)(variant)
+
+    @property
+    def keeps(self) -> bool:
+        """Whether a step sees anything that is to be kept."""
+        return any(self.pools[name] for name, size in self.sizes.items() if size)
+
+    def draw(self, step: int) -> PairBatch:
+        """The batch of one step."""
+        rng = random.Random(f"{self.seed}-{step}")
+        keep: list[Record] = []
+        for name, size in self.sizes.items():
+            keep += self._records(name, size, rng)
+        return PairBatch(
+            step=step,
+            forget=self.rows(self._records("forget", self.forget_batch, rng), rng),
+            keep=self.rows(keep, rng),
+            forget_photos=self.forget_photos,
+        )
+
+    def _records(self, name: str, size: int, rng: random.Random) -> list[Record]:
+        """Photos first, then one question on each: photos count alike, however much is asked."""
+        pool = self.pools[name]
+        if not pool:
+            return []
+        return [rng.choice(pool[rng.randrange(len(pool))]) for _ in range(size)]
+
+    def rows(self, records: Sequence[Record], rng: random.Random) -> Rows:
+        """Records with a drawn variant of each photo, encoded."""
+        numbers = tuple(rng.randrange(self.variants) for _ in records)
+        pictures: list[Image.Image | None] = [
+            None if record.image is None else self.picture(record.image, number)
+            for record, number in zip(records, numbers, strict=True)
+        ]
+        batch = encode(self.vlm, records, answers=True, side="right", images=pictures)
+        return Rows(tuple(records), numbers, batch.to(self.vlm.device))
+
+
+def _by_photo(records: Sequence[Record]) -> list[list[Record]]:
+    """Records grouped by photo; a text-only record is a group of its own."""
+    groups: dict[object, list[Record]] = {}
+    for number, record in enumerate(records):
+        groups.setdefault(number if record.image is None else record.image, []).append(record)
+    return list(groups.values())
