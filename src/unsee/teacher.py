@@ -55,7 +55,7 @@ def feature_path(vlm: VLM, feature: str) -> str:
     if kind == "language" and not vlm.layout.language_features:
         raise ConfigError(
             f"method.feature: {feature!r} does not tell of the photo alone in {vlm.layout.family}; "
-            "choose projector or vision[k]"
+            "choose --set method.feature=projector, or vision[k]"
         )
     paths = (
         vlm.layout.vision_block_paths(vlm.model)

@@ -9,7 +9,7 @@ RECIPES = sorted((Path(__file__).parents[2] / "recipes").rglob("*.toml"))
 
 
 def test_there_are_recipes():
-    assert {"world-vkd.toml", "world-grad_diff.toml"} <= {path.name for path in RECIPES}
+    assert {"world-vkd.toml", "world-grad_diff-full.toml"} <= {path.name for path in RECIPES}
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

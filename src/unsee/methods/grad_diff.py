@@ -24,6 +24,9 @@ from unsee.train import Terms, Trained
 class GradDiff(Trained):
     """Gradient difference, with both sides in every step.
 
+    Rate and weight are those of the best of twenty trials on development people of the built-in
+    world (benchmarks/grad_diff_tuning.py); a larger model wants its own.
+
     Attributes:
         lr: Peak learning rate.
         retain_weight: Weight of the retain loss.
@@ -33,8 +36,8 @@ class GradDiff(Trained):
 
     kind: ClassVar[str] = "weights"
 
-    lr: float = Field(1e-5, gt=0)
-    retain_weight: float = Field(1.0, ge=0)
+    lr: float = Field(1.42e-5, gt=0)
+    retain_weight: float = Field(2.98, ge=0)
     lora_rank: int = Field(0, ge=0)
 
     def trainable(self, vlm: VLM) -> list[str]:
