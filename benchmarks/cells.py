@@ -91,10 +91,12 @@ class Table:
 
     def run(self, cell: Cell) -> dict[str, Any]:
         """Answers and cost of a cell; trained only if it is not there yet."""
-        vlm = self.vlm("base")
-        path = self.folder / f"{cell.key}-{vlm.fingerprint}.json"
         split = self.split(cell.draw, cell.part)
-        return _kept(path, split, lambda: self._train(vlm, cell))
+        return _kept(self.path(cell), split, lambda: self._train(self.vlm("base"), cell))
+
+    def path(self, cell: Cell) -> Path:
+        """Where a cell is kept."""
+        return self.folder / f"{cell.key}-{self.vlm('base').fingerprint}.json"
 
     def _train(self, vlm: VLM, cell: Cell) -> dict[str, Any]:
         split = self.split(cell.draw, cell.part)

@@ -71,15 +71,14 @@ VARIATIONS: dict[str, list[dict[str, Any]]] = {
     "saliency mask": [
         {"mask": "gradient"},
         {"mask": "step"},
-        {"mask": "gradient", "mask_threshold": 2.0},
     ],
     "trained": [{"blocks": 0}, {"blocks": 1}, {"blocks": 2}, {"projector": False}],
-    "photo variants": [{"variants": 1}, {"variants": 8}],
+    "photo variants": [{"variants": 1}],
     "teacher quality": [
         {"teacher_noise": 0.2},
         {"teacher_bits": 8},
     ],
-    "steps": [{"steps": 50}, {"steps": 200}],
+    "steps": [{"steps": 50}],
 }
 
 

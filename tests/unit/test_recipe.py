@@ -9,7 +9,8 @@ RECIPES = sorted((Path(__file__).parents[2] / "recipes").rglob("*.toml"))
 
 
 def test_there_are_recipes():
-    assert {"world-vkd.toml", "world-grad_diff-full.toml"} <= {path.name for path in RECIPES}
+    tuned = {f"world-grad_diff-{kind}.toml" for kind in ("full", "lora")}
+    assert {"world-vkd.toml", *tuned} <= {path.name for path in RECIPES}
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
