@@ -5,8 +5,8 @@ https://arxiv.org/abs/2512.11325. The paper's equations are not public to us. Kn
 ingredients: the language model is frozen and only visual parts are trained; intermediate visual
 features of a frozen teacher supervise forgetting and keeping; an output-level loss remains;
 partial fine-tuning and a saliency mask confine the change. Everything more exact than that is
-**our reading**, with defaults from runs on development people; benchmarks/vkd_ablation.py varies
-them one at a time.
+**our reading**, with defaults from runs on development people; docs/results/vkd-ablation.md shows
+what each setting does.
 
 With z(I) the supervised features of image I, T the teacher, D_f, D_r and D_v the forget records,
 the kept records and the identity-free questions on the forget photos, d a distance:
