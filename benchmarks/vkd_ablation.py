@@ -5,7 +5,10 @@
 Every run forgets the six development people from five photos each and is scored on the development
 half of views, wordings and general items. A quarter of the retain people is kept from the method;
 with the development celebrities they are the `bystander` set. Cells are kept in `runs/ablation` and
-shared between shards; `--collect` writes `docs/results/vkd-ablation.{json,md}` from them.
+shared between shards; a run that is no shard, or `--collect` after those that are, writes
+`docs/results/vkd-ablation.{json,md}` from them. `--early-teacher` adds the row of a teacher whose
+training stopped early: a folder made with `unsee.world.build.save_model` from a checkpoint that
+`unsee world make` keeps in `.build` while it runs.
 """
 
 import argparse
@@ -21,7 +24,7 @@ from unsee.world import materialise
 RESULT = Path("docs/results/vkd-ablation.json")
 DRAW = "dev"
 # What the rows vary: the settings at hand when they were run, spelled out because the defaults were
-# chosen from them; the last rows are the defaults.
+# chosen from them; the last row is the defaults.
 CENTRE: dict[str, Any] = {
     "target": "neutral",
     "feature": "projector",
@@ -147,7 +150,7 @@ def markdown(lines: list[dict[str, Any]], references: dict[str, Any], command: s
         + ".",
         "",
         "```sh",
-        *command.split(" && "),
+        command,
         "```",
         "",
         head,
@@ -215,7 +218,8 @@ def main() -> None:
             if number % shards == mine:
                 table.run(cell(settings, seed))
                 print(number, settings, flush=True)
-        return
+        if shards > 1:
+            return
     lines = [line(table, *row) for row in listed]
     pool = table.pooled([cell({}, 0)])
     scores = pool.scores()
@@ -223,7 +227,7 @@ def main() -> None:
     script = "python benchmarks/vkd_ablation.py"
     if given.early_teacher is not None:
         script += f" --early-teacher {Path(given.early_teacher).name}"
-    command = f"{script} && {script} --collect"
+    command = script
     content = provenance(command, table) | {
         "centre": cell({}, 0).resolved().model_dump(mode="json"),
         "defaults": VKD().model_dump(mode="json"),
