@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from unsee.data.collate import encode, question_text
 from unsee.data.records import Record
-from unsee.losses import answer_token_logprobs
+from unsee.losses import IGNORED_LABEL, answer_token_logprobs
+from unsee.models.hooks import scoring
 from unsee.models.load import VLM
 
 Progress = Callable[[int, int], None]
@@ -85,7 +86,7 @@ def answer_logprobs(
     for rows in _batches(vlm, records, batch_size):
         batch = encode(vlm, [records[row] for row in rows], answers=True, side="right")
         batch = batch.to(vlm.device)
-        with torch.inference_mode():
+        with torch.inference_mode(), scoring(batch.labels == IGNORED_LABEL):
             logits = vlm.model(**batch.inputs(), use_cache=False).logits
             logprob, scored = answer_token_logprobs(logits, batch.labels)
         sums[rows] = logprob.double().sum(1).cpu().numpy()

@@ -1,12 +1,19 @@
-"""Read activations inside a `with` block; the only file that registers hooks."""
+"""Read and change activations inside a `with` block; the only file that registers hooks."""
 
-from collections.abc import Iterator, Mapping
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
+import torch
+from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 from unsee.errors import LayoutError
+from unsee.models.layout import Layout
 
 
 @contextmanager
@@ -45,3 +52,170 @@ def captured(model: nn.Module, paths: Mapping[str, str]) -> Iterator[dict[str, T
         for name, path in paths.items():
             stack.enter_context(modules[path].register_forward_hook(keep(name)))
         yield outputs
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One forward pass of the whole model, as the edits in its layers see it.
+
+    Attributes:
+        tokens: True on the tokens that are read in this pass, False on padding.
+        image_tokens: True where a photo's features stand.
+        prompt: True on the tokens of prompts. All tokens, but for answers that are scored behind
+            their prompts (see `scoring`); none while an answer is written.
+        prefill: Whether prompts are read: the cache is empty, or several tokens come at once
+            behind it, which is a prompt that goes on. Answers are written a token a pass.
+        has_image: Which rows have a photo, in this pass or in what is cached.
+        memo: Lives as long as the pass, so that one decision serves all layers.
+    """
+
+    tokens: Bool[Tensor, "batch seq"]
+    image_tokens: Bool[Tensor, "batch seq"]
+    prompt: Bool[Tensor, "batch seq"]
+    prefill: bool
+    has_image: Bool[Tensor, " batch"]
+    memo: dict[Any, Any] = field(default_factory=dict)
+
+    @property
+    def last(self) -> Int[Tensor, " batch"]:
+        """Position of each row's last prompt token."""
+        behind = self.prompt.flip(1).int().argmax(1)
+        return self.prompt.shape[1] - 1 - behind
+
+
+Edit = Callable[[Tensor, Pass], Tensor]
+
+_PROMPT: ContextVar[Tensor | None] = ContextVar("prompt", default=None)
+
+
+@contextmanager
+def scoring(prompt: Bool[Tensor, "batch seq"]) -> Iterator[None]:
+    """Say that answers stand behind the prompts of the passes inside the block.
+
+    An edit then treats them as it would treat an answer that is being written.
+
+    Args:
+        prompt: True on prompt tokens, False on answers and padding.
+    """
+    before = _PROMPT.set(prompt)
+    try:
+        yield
+    finally:
+        _PROMPT.reset(before)
+
+
+@contextmanager
+def edited(model: Any, layout: Layout, edits: Mapping[str, Sequence[Edit]]) -> Iterator[None]:
+    """Change what some language layers are given while the block runs.
+
+    All paths are resolved before the model is touched, and every hook is removed on the way out,
+    also after an exception; outputs are then those of before, bit for bit. Blocks may be nested:
+    the edits of the outer one come first. An edit that returns its argument changes nothing.
+
+    Args:
+        model: The top model, as `generate` calls it.
+        layout: Of its family.
+        edits: Path of a language layer -> what to do with its input (batch, seq, width), one after
+            the other.
+
+    Raises:
+        LayoutError: If a path is not one of the language layers; inside the block, if the model is
+            run without token ids, or its language layers without the model.
+    """
+    modules = dict(model.named_modules())
+    known = layout.language_layer_paths(model)
+    wrong = [repr(path) for path in edits if path not in known]
+    if wrong:
+        raise LayoutError(
+            f"{type(model).__name__} has no language layer at {', '.join(wrong)}; "
+            f"expected {known[0]} to {known[-1]}"
+        )
+    passes = _Passes(model, layout)
+
+    def change(chosen: Sequence[Edit]) -> Any:
+        def hook(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
+            hidden = given = args[0] if args else kwargs["hidden_states"]
+            for edit in chosen:
+                hidden = edit(hidden, passes.now)
+            if hidden is given:
+                return None
+            if args:
+                return (hidden, *args[1:]), kwargs
+            return args, {**kwargs, "hidden_states": hidden}
+
+        return hook
+
+    with ExitStack() as stack:
+        stack.enter_context(model.register_forward_pre_hook(passes.begin, with_kwargs=True))
+        stack.enter_context(model.register_forward_hook(passes.end, always_call=True))
+        for path, chosen in edits.items():
+            hook = modules[path].register_forward_pre_hook(change(chosen), with_kwargs=True)
+            stack.enter_context(hook)
+        yield
+
+
+class _Passes:
+    """The pass under way, from what the top model is called with."""
+
+    def __init__(self, model: Any, layout: Layout) -> None:
+        self._signature = inspect.signature(model.forward)
+        self._image_token = getattr(model.config, layout.image_token_id)
+        self._now: Pass | None = None
+        # A prompt that goes on may ask about a photo that is in the cache only.
+        self._seen: WeakKeyDictionary[Any, Tensor] = WeakKeyDictionary()
+
+    @property
+    def now(self) -> Pass:
+        if self._now is None:
+            raise LayoutError(
+                "expected the whole model to run, got its language layers alone, whose prompts are "
+                "unknown; call the model that was given to the block"
+            )
+        return self._now
+
+    def begin(self, model: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+        given = self._signature.bind_partial(*args, **kwargs).arguments
+        given |= given.get("kwargs", {})
+        ids = given.get("input_ids")
+        if ids is None:
+            raise LayoutError(
+                f"{type(model).__name__}: expected input_ids, got embeddings, which do not tell "
+                "where the photo is; call the model with token ids"
+            )
+        cache = given.get("past_key_values")
+        past = int(cache.get_seq_length()) if cache is not None else 0
+        prefill = past == 0 or ids.shape[1] > 1
+        tokens = _tokens(given.get("attention_mask"), ids, past)
+        image_tokens = (ids == self._image_token) & tokens
+        has_image = image_tokens.any(1)
+        if past and cache in self._seen:
+            seen = self._seen[cache].to(ids.device)
+            # Rows of a cache may have been dropped or repeated since.
+            has_image = has_image | (seen if len(seen) == len(ids) else seen.any())
+        prompt = _PROMPT.get()
+        if prompt is None:
+            prompt = tokens if prefill else torch.zeros_like(tokens)
+        elif prompt.shape != ids.shape:
+            raise ValueError(
+                f"scoring: expected prompts of shape {tuple(ids.shape)}, got {tuple(prompt.shape)}"
+            )
+        self._now = Pass(tokens, image_tokens, prompt & tokens, prefill, has_image)
+
+    def end(self, model: nn.Module, args: Any, output: Any) -> None:
+        now, self._now = self._now, None
+        cache = getattr(output, "past_key_values", None)
+        if now is not None and cache is not None:
+            self._seen[cache] = now.has_image
+
+
+def _tokens(mask: Any, ids: Tensor, past: int) -> Tensor:
+    """Which of the ids are tokens, from any mask that a model may be given."""
+    if isinstance(mask, Mapping):
+        mask = mask.get("full_attention", next(iter(mask.values())))
+    if mask is None:
+        return torch.ones_like(ids, dtype=torch.bool)
+    if mask.ndim == 4:
+        # What the last token may look at: all before it but padding.
+        mask = mask[:, 0, -1, past : past + ids.shape[1]]
+        return mask if mask.dtype == torch.bool else mask == 0
+    return mask[:, -ids.shape[1] :].bool()
