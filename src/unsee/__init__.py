@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from unsee.audit import audit
     from unsee.data.images import Photo
     from unsee.data.records import Record, Split
+    from unsee.erasers import ERASERS
+    from unsee.erasers.protocol import erased
     from unsee.errors import ArtifactError, ConfigError, DataError, LayoutError, UnseeError
     from unsee.forget import forget
     from unsee.methods import METHODS
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from unsee.models.load import VLM, load
 
 __all__ = [
+    "ERASERS",
     "FAMILIES",
     "METHODS",
     "VLM",
@@ -32,6 +35,7 @@ __all__ = [
     "Split",
     "UnseeError",
     "audit",
+    "erased",
     "forget",
     "load",
 ]
@@ -39,6 +43,7 @@ __all__ = [
 __version__ = version("unsee")
 
 _HOMES = {
+    "ERASERS": "unsee.erasers",
     "FAMILIES": "unsee.models.families",
     "METHODS": "unsee.methods",
     "VLM": "unsee.models.load",
@@ -51,6 +56,7 @@ _HOMES = {
     "Split": "unsee.data.records",
     "UnseeError": "unsee.errors",
     "audit": "unsee.audit",
+    "erased": "unsee.erasers.protocol",
     "forget": "unsee.forget",
     "load": "unsee.models.load",
 }

@@ -21,6 +21,9 @@ from unsee.artifacts import (
 from unsee.checkpoint import CHECKPOINT
 from unsee.cost import peak_memory
 from unsee.data.records import Record, Split
+from unsee.erasers import ERASERS
+from unsee.erasers.protocol import Fits
+from unsee.erasers.storage import save_eraser
 from unsee.errors import ArtifactError
 from unsee.methods import METHODS
 from unsee.models.load import VLM
@@ -35,6 +38,7 @@ MANIFEST = "manifest.json"
 FILES = (
     MANIFEST,
     "weights.safetensors",
+    "eraser.safetensors",
     "canary.safetensors",
     CHECKPOINT,
     JOB,
@@ -76,7 +80,7 @@ def forget(
     progress: Progress | None = None,
     overwrite: bool = False,
 ) -> Run:
-    """Train a model to forget, and write what changed to a run folder.
+    """Make a model forget, by training or at test time, and write how to a run folder.
 
     The model comes back as it was, bit for bit, also after an error. A run that was killed goes on
     from its last checkpoint when the same is asked for again; one that is finished is returned.
@@ -84,7 +88,7 @@ def forget(
     Args:
         vlm: The base as it was opened.
         request: What to forget and what to keep.
-        method: Settings of a registered method.
+        method: Settings of a registered method or eraser.
         seed: Seeds every draw.
         out: The run folder; made with mode 0700.
         command: The command line that repeats the run.
@@ -109,40 +113,43 @@ def forget(
         if (out / MANIFEST).exists():
             return _finished(out, job)
         started = time.monotonic()
+
+        def fields(kind: str, trained_parameters: int, steps: int) -> dict[str, Any]:
+            return {
+                "method": {**job["method"], "kind": kind},
+                "settings": job["method"]["settings"],
+                "seeds": [seed],
+                "split": job["split"],
+                "request": _description(request),
+                "command": command,
+                "cost": {
+                    "wall_s": time.monotonic() - started,
+                    "trained_parameters": trained_parameters,
+                    "steps": steps,
+                    **peak_memory(),
+                },
+            }
+
+        if isinstance(method, Fits):
+            scope = "visual" if isinstance(request, Split) else request.scope
+            eraser = method.fit(vlm, split, seed=seed, scope=scope)
+            return Run(out, save_eraser(out, vlm, eraser, fields("eraser", 0, 0)))
         canary = take_canary(vlm)
         with _begun(out, job) as resumed, restored(vlm.model):
             result = train(vlm, split, method, seed=seed, folder=out, progress=progress)
-            manifest = save_weights(
-                out,
-                vlm,
-                result.changed,
-                {
-                    "method": {**job["method"], "kind": "weights"},
-                    "settings": job["method"]["settings"],
-                    "seeds": [seed],
-                    "split": job["split"],
-                    "request": _description(request),
-                    "command": command,
-                    "cost": {
-                        "wall_s": time.monotonic() - started,
-                        "trained_parameters": result.trained_parameters,
-                        "steps": result.steps,
-                        **peak_memory(),
-                    },
-                },
-                canary,
-            )
+            told = fields("weights", result.trained_parameters, result.steps)
+            manifest = save_weights(out, vlm, result.changed, told, canary)
         (out / CHECKPOINT).unlink(missing_ok=True)
     return Run(out, manifest, resumed=resumed)
 
 
 def method_name(method: Settings) -> str:
-    """The registered name of a method.
+    """The registered name of a method or an eraser.
 
     Raises:
         ArtifactError: If it is not registered, so that nobody could repeat the run.
     """
-    for name, cls in METHODS.items():
+    for name, cls in (*METHODS.items(), *ERASERS.items()):
         if cls is type(method):
             return name
     raise ArtifactError(

@@ -7,8 +7,10 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from unsee.erasers import ERASERS
 from unsee.errors import ConfigError
 from unsee.methods import METHODS
+from unsee.registry import nearest
 from unsee.requests import Scope
 from unsee.settings import Settings, overrides, read_toml, resolve
 
@@ -31,7 +33,7 @@ class Recipe(Settings):
         part: Half of a world's held-out items that is audited; "dev" serves choices.
         seeds: A run each.
         out: Run folder; with several seeds, `seed-0` and so on in it.
-        method: `name`, and settings of that method.
+        method: `name` of a method or an eraser, and its settings.
     """
 
     model: str
@@ -80,9 +82,17 @@ def read_recipe(
     name = settings.pop("name", DEFAULT_METHOD)
     if not isinstance(name, str):
         raise ConfigError(f"{_prefix(where)}method.name: expected text, got {name!r}")
-    method = resolve(METHODS.get(name), settings, where=f"{_prefix(where)}method {name}")
+    method = resolve(_method(name), settings, where=f"{_prefix(where)}method {name}")
     resolved = {"name": name, **method.model_dump(mode="json")}
     return recipe.model_copy(update={"method": resolved}), method
+
+
+def _method(name: str) -> type[Settings]:
+    """The settings of a method or an eraser."""
+    names = sorted({*METHODS.names(), *ERASERS.names()})
+    if name not in names:
+        raise ConfigError(f"unknown method {name!r}; {nearest(name, names)}")
+    return (ERASERS if name in ERASERS.names() else METHODS).get(name)
 
 
 def _prefix(where: str) -> str:

@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from unsee import report as reports
-from unsee.artifacts import apply_weights, load_manifest, versions
+from unsee.artifacts import load_manifest, versions
 from unsee.audit.examples import examples
 from unsee.audit.scoring import Scored, Scores, score, text_logits
 from unsee.cost import peak_memory
 from unsee.data.records import SETS, Record, Split
+from unsee.erasers.storage import under_artifact
 from unsee.errors import ArtifactError, ConfigError, DataError
 from unsee.metrics.sets import score_sets
 from unsee.metrics.summary import Reference, summarise
 from unsee.models.layout import PARTS
 from unsee.models.load import VLM
-from unsee.models.restore import restored
 from unsee.replies import ANSWERS, Replies, dtype_name
 from unsee.report import Report, html, markdown
 from unsee.report.schema import Cost, MethodUsed, ModelName, ModelScores, Summary
@@ -57,7 +57,7 @@ def audit(
     Args:
         vlm: The base as it was opened.
         request: What was to be forgotten and kept, and what is asked.
-        artifact: The run, or its folder, whose weights make the erased model.
+        artifact: The run, or its folder, whose weights or eraser make the erased model.
         erased: The erased model itself, instead of an artifact. With neither, the base alone is
             audited as it is.
         gold: A model that never knew the subjects.
@@ -177,9 +177,7 @@ def _changed(
     if run is None or manifest is None:
         yield erased
         return
-    names = [name for name in manifest["tensors"] if name in vlm.model.state_dict()]
-    with restored(vlm.model, names):
-        apply_weights(vlm, run)
+    with under_artifact(vlm, run):
         yield vlm
 
 
@@ -268,7 +266,7 @@ def manifest_for(vlm: VLM, run: Path) -> Mapping[str, Any]:
 
 
 def _digest(manifest: Mapping[str, Any]) -> str:
-    """Which weights an artifact holds."""
+    """Which weights or eraser an artifact holds."""
     files = json.dumps(manifest["files"], sort_keys=True)
     return hashlib.sha256(files.encode()).hexdigest()[:16]
 

@@ -13,7 +13,7 @@ def ask(
     model: Annotated[str, typer.Argument(help="Folder, hub name, world:llava, world:llava/gold.")],
     question: Annotated[str, typer.Argument(help="The question.")],
     artifact: Annotated[
-        Path | None, typer.Option(help="Run folder whose weights are put on the model.")
+        Path | None, typer.Option(help="Run folder that is put on the model.")
     ] = None,
     image: Annotated[Path | None, typer.Option(help="A photo to ask about.")] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 64,
@@ -25,20 +25,23 @@ def ask(
     Example: unsee ask world:llava --artifact runs/a --image photo.png "Who is this person?"
     """
     hush()
+    from contextlib import ExitStack
+
     from unsee.answering import generate_answers
-    from unsee.artifacts import apply_weights
     from unsee.cli.references import open_model
     from unsee.data.images import Photo
     from unsee.data.records import Record
+    from unsee.erasers.storage import under_artifact
 
     photo = Photo(path=image) if image is not None else None
     if photo is not None:
         photo.open()
     vlm = open_model(model)
-    if artifact is not None:
-        apply_weights(vlm, artifact)
     record = Record(subject="", image=photo, question=question, answer="")
-    answer = generate_answers(vlm, [record], max_new_tokens=max_new_tokens)[0]
+    with ExitStack() as stack:
+        if artifact is not None:
+            stack.enter_context(under_artifact(vlm, artifact))
+        answer = generate_answers(vlm, [record], max_new_tokens=max_new_tokens)[0]
     if as_json:
         print_json({"question": question, "answer": answer})
     else:

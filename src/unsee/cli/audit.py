@@ -22,7 +22,7 @@ from unsee.cli.session import (
 def audit(
     model: Annotated[str, typer.Argument(help="Folder, hub name, or world:llava.")],
     artifact: Annotated[
-        Path | None, typer.Option(help="Run folder whose weights make the erased model.")
+        Path | None, typer.Option(help="Run folder that makes the erased model.")
     ] = None,
     base: Annotated[
         str | None, typer.Option(help="The model before, where MODEL itself is the erased one.")

@@ -33,7 +33,9 @@ def forget(
     strangers: Annotated[
         str | None, typer.Option(help="Photos of 20 or more other strangers, to compare with.")
     ] = None,
-    method: Annotated[str | None, typer.Option(help="See `unsee list methods`.")] = None,
+    method: Annotated[
+        str | None, typer.Option(help="See `unsee list methods` and `unsee list erasers`.")
+    ] = None,
     scope: Annotated[
         str | None,
         typer.Option(help="visual: photos only; both: also asked by name.", show_default="visual"),
@@ -64,7 +66,7 @@ def forget(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Train a model to forget people; the run folder holds what changed.
+    """Make a model forget people; the run folder holds what changed, or what suppresses them.
 
     The model is asked first: what it does not know is reported, never counted as forgotten. The
     same command again goes on after an interruption.

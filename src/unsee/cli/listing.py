@@ -11,11 +11,11 @@ from unsee.errors import ConfigError
 
 @verb
 def show(
-    kind: Annotated[str, typer.Argument(help="methods, metrics or families.")],
+    kind: Annotated[str, typer.Argument(help="methods, erasers, metrics or families.")],
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """List methods with their settings, metrics, or model families.
+    """List methods and erasers with their settings, metrics, or model families.
 
     Example: unsee list methods
     """
@@ -23,6 +23,7 @@ def show(
 
     kinds: dict[str, Callable[[], dict[str, Any]]] = {
         "methods": _methods,
+        "erasers": _erasers,
         "metrics": _metrics,
         "families": _families,
     }
@@ -41,9 +42,19 @@ def show(
 def _methods() -> dict[str, Any]:
     from unsee.methods import METHODS
 
+    return _settings(METHODS)
+
+
+def _erasers() -> dict[str, Any]:
+    from unsee.erasers import ERASERS
+
+    return _settings(ERASERS)
+
+
+def _settings(registry: Any) -> dict[str, Any]:
     return {
         name: {"about": _first_line(cls), "settings": _defaults(cls)}
-        for name, cls in METHODS.items()
+        for name, cls in registry.items()
     }
 
 
@@ -67,4 +78,7 @@ def _first_line(cls: Any) -> str:
 
 
 def _defaults(cls: Any) -> dict[str, Any]:
-    return {name: field.get_default() for name, field in cls.model_fields.items()}
+    return {
+        name: field.get_default(call_default_factory=True)
+        for name, field in cls.model_fields.items()
+    }

@@ -1,0 +1,123 @@
+"""When to steer: gates on the state of the last prompt token; pure functions of tensors."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+# Thresholds beyond the scores at hand are read off this share of the highest of them.
+TAIL = 0.05
+_NEWTON_STEPS = 50
+
+
+def rank_one_gate(
+    forget_gram: Float[Tensor, "width width"],
+    forget_sum: Float[Tensor, " width"],
+    retain_gram: Float[Tensor, "width width"],
+    *,
+    energy: float,
+    ridge: float,
+) -> Float[Tensor, " width"]:
+    """The gate of MLLMEraser as published, without its d x d matrix.
+
+    The released code solves, for row vectors h and P = Q Q^T with Q the directions in which the
+    retain states have least energy,
+
+        min_D  sum over forget rows |h P D - r|^2 + ridge |P D|^2,      h' = h - s h (P D)
+
+    All rows have the same target r, so the solution is P D = w r with one vector
+
+        w = Q (Q^T H_f^T H_f Q + ridge I)^-1 Q^T H_f^T 1,
+
+    and h (P D) = (h . w) r: a scalar gate, near 1 on forget states. It has neither a bias nor a
+    bound, and is only near 0 on retain states as far as these have no energy along Q.
+
+    Args:
+        forget_gram: H_f^T H_f, sum over forget states of their outer products.
+        forget_sum: H_f^T 1, sum over forget states.
+        retain_gram: H_r^T H_r.
+        energy: Share of the width that is kept, the directions of least retain energy; 0..1.
+        ridge: gamma, > 0; relative to sums, not means, over the forget states.
+
+    Returns:
+        w in float64.
+    """
+    width = len(forget_sum)
+    kept = max(1, int(width * energy))
+    _, directions = torch.linalg.eigh(retain_gram.double())  # ascending
+    low = directions[:, :kept]
+    gram = low.T @ forget_gram.double() @ low
+    gram.diagonal().add_(ridge)
+    return low @ torch.linalg.solve(gram, low.T @ forget_sum.double())
+
+
+def logistic_gate(
+    forget: Float[Tensor, "row width"],
+    keep: Float[Tensor, "kept width"],
+    weights: Float[Tensor, " kept"],
+    *,
+    ridge: float,
+) -> tuple[Float[Tensor, " width"], Float[Tensor, ""]]:
+    """Logistic regression with bias: forget against keep states, both sides of equal weight.
+
+    Our repair of the published gate. States are standardised first, so that the penalty is the
+    same in all directions and at all layers; Newton's method, in float64.
+
+    Args:
+        forget: States in which to fire.
+        keep: States in which not to.
+        weights: How much each keep state counts against the others.
+        ridge: Of the squared weights on standardised states, > 0; the bias goes free.
+
+    Returns:
+        w and b of the score h . w + b, in nats: 0 where both sides are equally likely.
+    """
+    forget, keep, weights = forget.double(), keep.double(), weights.double()
+    states = torch.cat([forget, keep])
+    share = torch.cat(
+        [torch.full((len(forget),), 0.5 / len(forget)).to(weights), 0.5 * weights / weights.sum()]
+    )
+    fires = torch.zeros_like(share)
+    fires[: len(forget)] = 1
+    mean = share @ states
+    scale = (share @ (states - mean).square()).sqrt().clamp_min(1e-6)
+    rows = torch.cat([(states - mean) / scale, torch.ones_like(share)[:, None]], 1)
+    penalty = torch.full((rows.shape[1],), ridge, dtype=rows.dtype, device=rows.device)
+    penalty[-1] = 0
+    found = torch.zeros_like(penalty)
+    for _ in range(_NEWTON_STEPS):
+        chance = (rows @ found).sigmoid()
+        gradient = rows.T @ (share * (chance - fires)) + penalty * found
+        curved = share * chance * (1 - chance)
+        hessian = rows.T @ (rows * curved[:, None])
+        hessian.diagonal().add_(penalty + 1e-12)
+        step = torch.linalg.solve(hessian, gradient)
+        found = found - step
+        if step.abs().max() < 1e-8:
+            break
+    w = found[:-1] / scale
+    return w, found[-1] - mean @ w
+
+
+def threshold(scores: Float[Tensor, " kept"], false_fire: float) -> float:
+    """The score above which a share of requests lies that should not fire.
+
+    Within the scores at hand it is their quantile. Beyond the highest `TAIL` of them the excess is
+    taken as exponential, so that rates smaller than one in so many scores can be read off too; for
+    lighter tails, such as the normal one, that errs towards less fire.
+
+    Args:
+        scores: Of states that should not fire, ascending.
+        false_fire: Share of such states that may fire, 0 < share < 1.
+    """
+    count = len(scores)
+    tail = min(count, max(2, round(TAIL * count)))
+    if false_fire * count >= tail:
+        return float(torch.quantile(scores.double(), 1 - false_fire))
+    high = scores[count - tail :].double()
+    excess = (high - high[0]).mean()
+    return float(high[0] + excess * torch.log(torch.tensor(tail / count / false_fire)))
+
+
+def share_of_each(false_fire: float, subjects: int) -> float:
+    """The rate of one gate when `subjects` independent ones together may fire at `false_fire`."""
+    return 1 - (1 - false_fire) ** (1 / subjects)

@@ -1,0 +1,304 @@
+"""The fitted eraser on a tiny model: h' = h - s g r, by hand, in batches, joined and left again."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from unsee.answering import generate_answers
+from unsee.data.collate import encode
+from unsee.erasers.gates import share_of_each, threshold
+from unsee.erasers.protocol import Eraser, erased
+from unsee.erasers.states import last_states
+from unsee.erasers.steering import Plan, Steering
+from unsee.errors import ArtifactError, ConfigError, LayoutError
+from unsee.models.hooks import edited
+
+PLAN = Plan(
+    family="llava",
+    depth=3,
+    layers=(1, 2),
+    gate="calibrated",
+    positions="all",
+    strength=1.5,
+    scope="visual",
+    false_fire=0.0025,
+)
+LOW = torch.linspace(-2, -1, 50)
+
+
+def steering(vlm, subjects=("Ada",), plan=PLAN, seed=0, weights=None, bias=-1e9):
+    """Random directions; gates that never fire, unless weights and bias say so."""
+    generator = torch.Generator().manual_seed(seed)
+    count, gates = len(subjects), 2 if plan.scope == "both" else 1
+    if weights is None:
+        weights = torch.zeros(count, gates, 32)
+    return Steering(
+        subjects=subjects,
+        base=vlm.fingerprint,
+        plan=plan,
+        directions=torch.randn(count, len(plan.layers), 32, generator=generator),
+        weights=weights,
+        biases=torch.full((count, gates), float(bias)),
+        scores=tuple((LOW,) * gates for _ in subjects),
+    )
+
+
+@pytest.fixture
+def mixed(small_split):
+    """Two photos of Ada, one of Bo, and a question without a photo."""
+    return (*small_split.forget[:3:2], small_split.forget[4], small_split.general[-1])
+
+
+@pytest.fixture
+def firing(tiny_vlm, mixed):
+    """An eraser of two subjects, the gates of which fire on the first and the third record."""
+    states = last_states(tiny_vlm, mixed, [1])[:, 0]
+    centred = states - states.mean(0)
+    weights = torch.stack([torch.linalg.pinv(centred)[:, row] for row in (0, 2)])
+    # 3 / 4 on its own row and -1 / 4 on the others, before the mean is taken off.
+    bias = -(weights @ states.mean(0))
+    eraser = steering(tiny_vlm, ("Ada", "Bo"), weights=weights[:, None])
+    return replace(eraser, biases=bias[:, None], scores=((LOW / 100,), (LOW / 100,)))
+
+
+def inputs_of_layers(vlm, records, eraser=None):
+    """What layers 1 and 2 are given, behind the eraser."""
+    found = {}
+    paths = vlm.layout.language_layer_paths(vlm.model)
+
+    def note(name):
+        def edit(hidden, now):
+            found[name] = hidden
+            return hidden
+
+        return edit
+
+    batch = encode(vlm, records, answers=False, side="left")
+    with (
+        erased(vlm, [eraser] if eraser is not None else []),
+        edited(vlm.model, vlm.layout, {paths[layer]: [note(layer)] for layer in (1, 2)}),
+        torch.no_grad(),
+    ):
+        logits = vlm.model(**batch.inputs(), use_cache=False).logits
+    return batch, found[1], found[2], logits
+
+
+def test_rows_whose_gate_fires_are_pushed_by_their_subject_s_direction(tiny_vlm, firing, mixed):
+    batch, plain, plain_next, plain_logits = inputs_of_layers(tiny_vlm, mixed)
+    _, moved, moved_next, logits = inputs_of_layers(tiny_vlm, mixed, firing)
+    for row, who in enumerate((0, None, 1, None)):
+        expected = plain[row].clone()
+        if who is not None:
+            for position, token in enumerate(batch.attention_mask[row].tolist()):
+                if token:
+                    expected[position] -= 1.5 * firing.directions[who, 0]
+        torch.testing.assert_close(moved[row], expected, atol=1e-5, rtol=0)
+        if who is None:
+            assert torch.equal(moved_next[row], plain_next[row])
+            assert torch.equal(logits[row], plain_logits[row])
+        else:
+            assert not torch.equal(logits[row], plain_logits[row])
+
+
+def test_every_layer_follows_the_decision_of_the_first(tiny_vlm, firing, mixed):
+    """A push at layer 2 alone, where layer 1's is switched off, is the difference there."""
+    still = firing.directions.clone()
+    still[:, 0] = 0
+    only = replace(firing, directions=still)
+    _, _, plain, _ = inputs_of_layers(tiny_vlm, mixed)
+    batch, _, moved, _ = inputs_of_layers(tiny_vlm, mixed, only)
+    where = batch.attention_mask[0].bool()
+    expected = plain[0] - 1.5 * still[0, 1] * where[:, None]
+    torch.testing.assert_close(moved[0], expected, atol=1e-5, rtol=0)
+
+
+def test_the_last_token_alone_is_pushed_where_that_is_asked_for(tiny_vlm, firing, mixed):
+    last = replace(firing, plan=replace(firing.plan, positions="last"))
+    _, plain, _, _ = inputs_of_layers(tiny_vlm, mixed)
+    _, moved, _, _ = inputs_of_layers(tiny_vlm, mixed, last)
+    assert torch.equal(moved[:, :-1], plain[:, :-1])
+    torch.testing.assert_close(moved[0, -1], plain[0, -1] - 1.5 * firing.directions[0, 0])
+    assert torch.equal(moved[1], plain[1])
+
+
+def test_the_published_gate_is_linear_unbounded_and_summed(tiny_vlm, mixed):
+    plan = replace(PLAN, gate="published", strength=0.3)
+    generator = torch.Generator().manual_seed(3)
+    weights = 0.1 * torch.randn(2, 2, 32, generator=generator)
+    eraser = steering(tiny_vlm, ("Ada", "Bo"), plan, weights=weights, bias=0)
+    eraser = replace(eraser, scores=())
+    batch, plain, _, _ = inputs_of_layers(tiny_vlm, mixed)
+    _, moved, _, _ = inputs_of_layers(tiny_vlm, mixed, eraser)
+    shown = [True, True, True, False]
+    for row, has_photo in enumerate(shown):
+        push = torch.zeros(32)
+        for subject in range(2):
+            gate = sum(
+                plain[row, -1, at].item() * weights[subject, 0, at].item() for at in range(32)
+            )
+            push += 0.3 * gate * eraser.directions[subject, 0]
+        where = batch.attention_mask[row].bool()[:, None]
+        expected = plain[row] - push * where * has_photo
+        torch.testing.assert_close(moved[row], expected, atol=1e-4, rtol=0)
+
+
+def test_without_a_photo_nothing_is_looked_at_unless_the_scope_says_so(tiny_vlm, mixed):
+    text = mixed[-1:]
+    _, _, _, plain = inputs_of_layers(tiny_vlm, text)
+    always = steering(tiny_vlm, bias=1e9)
+    _, _, _, logits = inputs_of_layers(tiny_vlm, text, always)
+    assert torch.equal(logits, plain)
+    both = steering(tiny_vlm, plan=replace(PLAN, scope="both"), bias=1e9)
+    _, _, _, logits = inputs_of_layers(tiny_vlm, text, both)
+    assert not torch.equal(logits, plain)
+
+
+def test_prompts_without_a_photo_have_a_gate_of_their_own(tiny_vlm, mixed):
+    both = steering(tiny_vlm, plan=replace(PLAN, scope="both"))
+    both = replace(both, biases=torch.tensor([[-1e9, 1e9]]))
+    _, _, _, plain = inputs_of_layers(tiny_vlm, mixed)
+    _, _, _, logits = inputs_of_layers(tiny_vlm, mixed, both)
+    assert torch.equal(logits[:3], plain[:3])
+    assert not torch.equal(logits[3], plain[3])
+
+
+def test_answers_do_not_depend_on_the_batch_and_the_prefill_decides(tiny_vlm, firing, mixed):
+    with erased(tiny_vlm, [firing]):
+        together = generate_answers(tiny_vlm, mixed, max_new_tokens=6)
+        alone = [generate_answers(tiny_vlm, [r], max_new_tokens=6)[0] for r in mixed]
+    plain = generate_answers(tiny_vlm, mixed, max_new_tokens=6)
+    assert together == alone
+    assert (together[1], together[3]) == (plain[1], plain[3])
+    assert together[0] != plain[0]
+
+
+def test_leaving_restores_bit_for_bit_also_nested_and_after_an_exception(tiny_vlm, firing, mixed):
+    def logits():
+        return inputs_of_layers(tiny_vlm, mixed)[3]
+
+    plain = logits()
+    other = steering(tiny_vlm, ("Cy",), seed=4, bias=1e9)
+    with erased(tiny_vlm, [firing]):
+        outer = logits()
+        with erased(tiny_vlm, [other]):
+            assert not torch.equal(logits(), outer)
+        assert torch.equal(logits(), outer)
+        with pytest.raises(RuntimeError, match="stop"), erased(tiny_vlm, [other]):
+            raise RuntimeError("stop")
+        assert torch.equal(logits(), outer)
+    assert torch.equal(logits(), plain)
+    assert not torch.equal(outer, plain)
+
+
+def test_joined_erasers_act_as_one_in_any_order(tiny_vlm, firing, mixed):
+    parts = [
+        replace(
+            firing,
+            subjects=(name,),
+            directions=firing.directions[[at]],
+            weights=firing.weights[[at]],
+            biases=firing.biases[[at]],
+            scores=(firing.scores[at],),
+        )
+        for at, name in enumerate(firing.subjects)
+    ]
+    expected = inputs_of_layers(tiny_vlm, mixed, firing)[3]
+    batch = encode(tiny_vlm, mixed, answers=False, side="left")
+    for order in (parts, parts[::-1]):
+        with erased(tiny_vlm, order), torch.no_grad():
+            found = tiny_vlm.model(**batch.inputs(), use_cache=False).logits
+        assert torch.equal(found, expected)
+
+
+def test_two_gates_that_fire_push_once(tiny_vlm, mixed):
+    """The one further above its threshold is followed."""
+    both = steering(tiny_vlm, ("Ada", "Bo"))
+    both = replace(both, biases=torch.tensor([[5.0], [9.0]]))
+    bo = steering(tiny_vlm, ("Ada", "Bo"))
+    bo = replace(bo, biases=torch.tensor([[-1e9], [9.0]]))
+    assert torch.equal(
+        inputs_of_layers(tiny_vlm, mixed, both)[3], inputs_of_layers(tiny_vlm, mixed, bo)[3]
+    )
+
+
+def test_thresholds_follow_from_the_number_of_subjects(tiny_vlm):
+    one = steering(tiny_vlm)
+    assert one.thresholds.item() == threshold(LOW, 0.0025)
+    ten = one.joined([steering(tiny_vlm, (f"subject {n}",)) for n in range(9)])
+    expected = threshold(LOW, share_of_each(0.0025, 10))
+    assert ten.thresholds.tolist() == [[expected]] * 10
+    assert expected > one.thresholds.item()
+
+
+def test_no_eraser_at_all_is_no_change(tiny_vlm, mixed):
+    plain = inputs_of_layers(tiny_vlm, mixed)[3]
+    with erased(tiny_vlm, []) as same:
+        assert same is tiny_vlm
+        assert torch.equal(inputs_of_layers(tiny_vlm, mixed)[3], plain)
+
+
+def test_an_eraser_of_another_base_is_refused(tiny_vlm):
+    other = replace(steering(tiny_vlm), base="0123456789abcdef")
+    with (
+        pytest.raises(
+            ArtifactError,
+            match=r"eraser of Ada: fitted on base 0123456789abcdef, got "
+            rf"{tiny_vlm.fingerprint} \(.*\); load the model it was fitted on",
+        ),
+        erased(tiny_vlm, [other]),
+    ):
+        pass
+
+
+def test_erasers_of_different_layouts_or_plans_are_refused(tiny_vlm):
+    one = steering(tiny_vlm)
+    deep = replace(one, subjects=("Bo",), plan=replace(PLAN, layers=(2,), strength=2.0))
+    with (
+        pytest.raises(
+            ArtifactError,
+            match=r"erasers of Ada and Bo: expected one base and one plan, got "
+            r"layers \(1, 2\) and \(2,\); strength 1.5 and 2.0; fit one of them again",
+        ),
+        erased(tiny_vlm, [one, deep]),
+    ):
+        pass
+    other = replace(one, plan=replace(PLAN, depth=32))
+    with (
+        pytest.raises(
+            LayoutError, match="eraser of Ada: made for llava of 32 layers, got llava of 3"
+        ),
+        erased(tiny_vlm, [other]),
+    ):
+        pass
+
+
+def test_a_subject_in_two_erasers_is_refused(tiny_vlm):
+    with (
+        pytest.raises(ArtifactError, match="expected each subject once, got Ada in two"),
+        erased(tiny_vlm, [steering(tiny_vlm), steering(tiny_vlm, seed=1)]),
+    ):
+        pass
+
+
+def test_strengths_a_task_are_there_for_those_who_repeat_the_released_code(tiny_vlm):
+    plan = replace(PLAN, task_strengths=(("choice", 0.25), ("open", 0.35)))
+    eraser = steering(tiny_vlm, plan=plan)
+    assert eraser.for_task("open").plan.strength == 0.35
+    with pytest.raises(ConfigError, match="task 'cloze': expected one of choice, open"):
+        eraser.for_task("cloze")
+
+
+def test_tensors_and_table_are_all_there_is(tiny_vlm, firing):
+    import json
+
+    assert isinstance(firing, Eraser)
+    table = json.loads(json.dumps(firing.table()))
+    again = Steering.restored(table, firing.tensors())
+    assert again.table() == firing.table()
+    assert again.plan == firing.plan
+    for name, tensor in firing.tensors().items():
+        assert torch.equal(again.tensors()[name], tensor)
+    assert torch.equal(again.thresholds, firing.thresholds)
+    for name, values in firing.respond().items():
+        torch.testing.assert_close(again.respond()[name], values)
