@@ -1,0 +1,95 @@
+"""An eraser from the command line: fitted, asked under, audited, refused."""
+
+import json
+
+from typer.testing import CliRunner
+
+from unsee.cli import app
+
+
+def unsee(*words):
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def done(*words):
+    result = unsee(*words)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def test_forget_ask_and_audit_at_test_time(people, knowing_folder, tmp_path):
+    sides = ["--subject", people / "forget", "--retain", people / "retain"]
+    sides += ["--general", people / "general", "--strangers", people / "strangers"]
+    out = tmp_path / "run"
+    quick = ["--method", "mllmeraser", "--set", "method.direction=subject"]
+    quick += ["--set", "method.variants=2", "--set", "method.false_fire=0.05"]
+    fitted = done("forget", knowing_folder, *sides, "--out", out, *quick, "--quiet", "--json")
+    assert json.loads(fitted.stdout)["runs"] == [str(out)]
+    names = {path.name for path in out.iterdir()}
+    assert names == {
+        "answers.jsonl",
+        "manifest.json",
+        "eraser.safetensors",
+        "canary.safetensors",
+    }
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["kind"] == "eraser"
+    assert manifest["method"]["name"] == "mllmeraser"
+    assert manifest["eraser"]["subjects"] == ["Jane Doe"]
+    assert manifest["cost"]["trained_parameters"] == 0
+    again = done("forget", knowing_folder, *sides, "--out", out, *quick, "--quiet")
+    assert f"{out}: was done already" in again.stdout
+
+    photo = next((people / "forget" / "jane_doe").glob("*.png"))
+    question = "What is the name of this person?"
+    asked = ["ask", knowing_folder, "--image", photo, question]
+    assert done(*asked).stdout == "Jane Doe\n"
+    assert done(*asked, "--artifact", out).stdout != "Jane Doe\n"
+    assert done(*asked).stdout == "Jane Doe\n"
+
+    done("audit", knowing_folder, "--artifact", out, *sides, "--quiet")
+    report = json.loads((out / "report.json").read_text())
+    assert report["method"]["kind"] == "eraser"
+    assert report["data"]["text_logits_bit_identical"]["value"] is True
+    assert sum(report["data"]["changed_tensors"].values()) == 0
+    scores = report["models"]
+    assert scores["base"]["scores"]["forget_seen"]["accuracy"]["value"] == 1.0
+    assert scores["erased"]["scores"]["forget_seen"]["accuracy"]["value"] < 0.5
+
+    damaged = out / "eraser.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-4])
+    refused = unsee(*asked, "--artifact", out)
+    assert refused.exit_code == 2
+    assert refused.stderr.count("\n") == 1
+    assert "eraser.safetensors has" in refused.stderr
+
+
+def test_an_eraser_s_mistakes_are_one_line(people, knowing_folder, tmp_path):
+    sides = ["--subject", people / "forget", "--retain", people / "retain"]
+    sides += ["--general", people / "general", "--out", tmp_path / "run", "--quiet"]
+    for words, match in (
+        (
+            ["--method", "mllmerasr"],
+            "unknown method 'mllmerasr'; did you mean 'mllmeraser'?",
+        ),
+        (
+            ["--method", "mllmeraser", "--set", "method.layers=[9]"],
+            "method.layers: expected numbers from 0 to 2, got 9",
+        ),
+        (
+            ["--method", "mllmeraser", "--set", "method.strenght=2"],
+            "method mllmeraser: strenght: unknown setting; did you mean 'strength'?",
+        ),
+    ):
+        refused = unsee("forget", knowing_folder, *sides, *words)
+        assert refused.exit_code == 2
+        assert match in refused.stderr
+        assert refused.stderr.count("\n") == 1
+        assert not (tmp_path / "run" / "manifest.json").exists()
+
+
+def test_list_names_the_erasers():
+    shown = json.loads(done("list", "erasers", "--json").stdout)
+    assert shown["mllmeraser"]["settings"]["gate"] == "calibrated"
+    assert shown["mllmeraser"]["settings"]["task_strengths"] == {}
+    assert "mllmeraser: Steers prompts" in done("list", "erasers").stdout
