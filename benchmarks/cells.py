@@ -17,6 +17,8 @@ from unsee.artifacts import versions
 from unsee.audit.scoring import text_logits
 from unsee.data.records import Record, Split
 from unsee.data.world import Part, known_records, read_split
+from unsee.erasers import ERASERS
+from unsee.erasers.protocol import Fits, erased
 from unsee.methods import METHODS
 from unsee.metrics.answers import accuracy, known_answers
 from unsee.metrics.sets import score_sets
@@ -42,8 +44,9 @@ class Cell:
     part: Part = "report"
 
     def resolved(self) -> Any:
-        """The method."""
-        return resolve(METHODS.get(self.method), self.settings, where=self.method)
+        """The method or eraser."""
+        registry = ERASERS if self.method in ERASERS.names() else METHODS
+        return resolve(registry.get(self.method), self.settings, where=self.method)
 
     @property
     def key(self) -> str:
@@ -90,9 +93,10 @@ class Table:
         return _kept(path, split, lambda: {"answers": _answers(vlm, split)})
 
     def run(self, cell: Cell) -> dict[str, Any]:
-        """Answers and cost of a cell; trained only if it is not there yet."""
+        """Answers and cost of a cell; trained or fitted only if it is not there yet."""
         split = self.split(cell.draw, cell.part)
-        return _kept(self.path(cell), split, lambda: self._train(self.vlm("base"), cell))
+        work = self._fit if isinstance(cell.resolved(), Fits) else self._train
+        return _kept(self.path(cell), split, lambda: work(self.vlm("base"), cell))
 
     def path(self, cell: Cell) -> Path:
         """Where a cell is kept."""
@@ -116,6 +120,27 @@ class Table:
             "seconds": result.seconds,
             "trained_parameters": result.trained_parameters,
             "last_terms": result.terms[-1],
+        }
+
+    def _fit(self, vlm: VLM, cell: Cell) -> dict[str, Any]:
+        split = self.split(cell.draw, cell.part)
+        method = cell.resolved()
+        told = [r for name in ("forget_text", "retain_text") for r in split.audit[name]]
+        before = text_logits(vlm, told)
+        started = time.monotonic()
+        eraser = method.fit(vlm, split, seed=cell.seed, scope="visual")
+        seconds = time.monotonic() - started
+        with erased(vlm, [eraser]):
+            answers = _answers(vlm, split)
+            same = sum(a == b for a, b in zip(before, text_logits(vlm, told), strict=True))
+        after = text_logits(vlm, told)
+        return {
+            "cell": {**cell.__dict__, "settings": method.model_dump(mode="json")},
+            "answers": answers,
+            "text_logits_identical": [same, len(before)],
+            "restored": before == after,
+            "seconds": seconds,
+            "notes": [dict(note) for note in eraser.notes],
         }
 
     def pooled(self, cells: Sequence[Cell]) -> "Pool":

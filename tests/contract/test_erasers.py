@@ -18,7 +18,15 @@ from unsee.settings import resolve
 
 # Settings under which a tiny model that knows seven photos forgets four of them; an eraser that is
 # not named here is tried at its defaults.
-FEW = {"mllmeraser": {"variants": 2, "direction": "subject", "false_fire": 0.15}}
+FEW = {
+    "mllmeraser": {
+        "variants": 2,
+        "direction": "subject",
+        "layers": (1, 2),
+        "false_fire": 0.15,
+        "ridge": 0.01,
+    }
+}
 FIELDS = {
     "method": {"name": "test", "settings": {}, "kind": "eraser"},
     "settings": {},

@@ -22,7 +22,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -31,7 +31,7 @@ from torch import Tensor
 from unsee.data.records import FORMS, Record, Split
 from unsee.erasers import ERASERS
 from unsee.erasers.directions import Contrast, Kind, direction
-from unsee.erasers.gates import logistic_gate, rank_one_gate, threshold
+from unsee.erasers.gates import logistic_gate, rank_one_gate
 from unsee.erasers.protocol import Scope
 from unsee.erasers.states import At, last_states
 from unsee.erasers.steering import Gate, Plan, Positions, Steering
@@ -71,17 +71,21 @@ class MLLMEraser(Settings):
     Attributes:
         gate: "calibrated", our repair, or "published", a linear gate without bias or bound.
         direction: What r contrasts: see `unsee.erasers.directions`.
-        layers: Numbers of the language layers to steer; None for all from the middle one on, or,
-            with the published gate, for all but the first.
+        layers: Numbers of the language layers to steer; None for the last quarter, or, with the
+            published gate, for all but the first.
         strength: s, > 0.
         positions: Push "all" prompt tokens, or the "last" alone.
         false_fire: Share of other requests that may be pushed, for all active subjects together.
-        ridge: Penalty of the gate's weights: of standardised states (calibrated), or gamma of the
-            paper (published).
+        ridge: Penalty of the calibrated gate's weights, on standardised states.
+        gamma: Ridge of the published gate; 0.1 for LLaVA and 1.0 for Qwen2.5-VL in the released
+            code, which sums over some 450 prompts.
         energy: Share of the width in which the published gate may read: the directions in which
-            retain states have least energy.
-        variants: Variants of each photo that the gate is fitted on; the first is the photo itself.
-        kept_rows: Most prompts about others that the gates are fitted on.
+            retain states have least energy; 0.3 for LLaVA and 0.4 for Qwen2.5-VL in the released
+            code.
+        variants: Variants of each photo that the gate is fitted on: all questions on the photo
+            itself, a quarter of them on each of the others.
+        kept_rows: Most prompts about others that the gates are fitted on, a third of them about
+            strangers.
         pairs: Photos that the direction is measured on, at most 17.
         targets: File with sentences, one a line, that perturbed photos make the model say.
         budget: Largest change of a pixel of those photos, as a share of the way from black to
@@ -100,15 +104,16 @@ class MLLMEraser(Settings):
     eraser: ClassVar[type[Steering]] = Steering
 
     gate: Gate = "calibrated"
-    direction: Kind = "subject"
+    direction: Kind = "multimodal"
     layers: tuple[int, ...] | None = None
     strength: float = Field(1.5, gt=0)
     positions: Positions = "all"
     false_fire: float = Field(0.0025, gt=0, lt=0.5)
-    ridge: float = Field(0.01, gt=0)
+    ridge: float = Field(0.03, gt=0)
+    gamma: float = Field(0.1, gt=0)
     energy: float = Field(0.3, gt=0, le=1)
-    variants: int = Field(4, ge=1)
-    kept_rows: int = Field(2000, ge=FEWEST_KEPT)
+    variants: int = Field(12, ge=1)
+    kept_rows: int = Field(3000, ge=FEWEST_KEPT)
     pairs: int = Field(17, ge=1, le=17)
     targets: Path | None = None
     budget: float = Field(16 / 255, ge=0, le=1)
@@ -175,7 +180,7 @@ class MLLMEraser(Settings):
         depth = len(vlm.layout.language_layer_paths(vlm.model))
         layers = self.layers
         if layers is None:
-            layers = tuple(range(depth // 2 if self.gate == "calibrated" else 1, depth))
+            layers = tuple(range(3 * depth // 4 if self.gate == "calibrated" else 1, depth))
         outside = sorted({layer for layer in layers if not 0 <= layer < depth})
         if outside:
             raise ConfigError(
@@ -203,14 +208,17 @@ class MLLMEraser(Settings):
         layers = plan.layers if self.gate == "published" else plan.layers[:1]
         rng = random.Random(f"keep-{seed}")
         rows: list[tuple[str, Record]] = []
-        for group in ("retain", "general"):
+        for group, share in (("retain", 2 / 3), ("general", 1 / 3)):
+            count = int(self.kept_rows * share)
             records = [r for r in getattr(split, group) if r.image is not None]
-            chosen = _some(records, self.kept_rows // 2, rng)
+            chosen = _some(records, count, rng)
             rows += [(group, record) for record in chosen]
             if scope == "both":
                 told = [r for r in getattr(split, group) if r.image is None]
                 told += _by_name(getattr(split, group)) if group == "retain" else []
-                rows += [(group, record) for record in _some(told, self.kept_rows // 4, rng)]
+                rows += [
+                    (group, record) for record in _some(told, int(self.kept_rows * share), rng)
+                ]
         records = [record for _, record in rows]
         numbers = [rng.randrange(self.variants) for _ in records]
         return Kept(
@@ -232,7 +240,8 @@ class MLLMEraser(Settings):
         seed: int,
     ) -> Steering:
         records = [record for record in split.forget if record.subject == subject]
-        forget = _variants(vlm, records, plan.layers, self.variants).double()
+        _, states = _varied(vlm, records, plan.layers, self.variants)
+        forget = states.double()
         retain = kept.states.double()
         weights = [
             rank_one_gate(
@@ -240,7 +249,7 @@ class MLLMEraser(Settings):
                 forget[:, layer].sum(0),
                 retain[:, layer].T @ retain[:, layer],
                 energy=self.energy,
-                ridge=self.ridge,
+                ridge=self.gamma,
             )
             for layer in range(len(plan.layers))
         ]
@@ -269,24 +278,18 @@ class MLLMEraser(Settings):
         if plan.scope == "both":
             gates.append(_Rows.by_name(vlm, split, subject, plan, kept))
         fitted = [_cross_fitted(rows, self.ridge) for rows in gates]
-        notes: dict[str, Any] = {}
-        for name, rows, (_, _, scores, caught) in zip(
-            ("photo", "text"), gates, fitted, strict=False
-        ):
-            above = (caught > threshold(scores, plan.false_fire)).double().mean()
-            notes[name] = {
-                "forget_rows": len(rows.forget),
-                "kept_rows": len(rows.keep),
-                "caught_on_held_out_photos": float(above),
-            }
+        notes = {
+            name: {"forget_rows": len(rows.forget), "kept_rows": len(rows.keep)}
+            for name, rows in zip(("photo", "text"), gates, strict=False)
+        }
         return Steering(
             subjects=(subject,),
             base=vlm.fingerprint,
             plan=plan,
             directions=r[None].float().cpu(),
-            weights=torch.stack([w for w, *_ in fitted])[None].float(),
-            biases=torch.stack([b for _, b, *_ in fitted])[None].float(),
-            scores=(tuple(scores.float() for *_, scores, _ in fitted),),
+            weights=torch.stack([w for w, _, _ in fitted])[None].float(),
+            biases=torch.stack([b for _, b, _ in fitted])[None].float(),
+            scores=(tuple(scores.float() for _, _, scores in fitted),),
             notes=(notes,),
         )
 
@@ -296,7 +299,6 @@ class _Rows:
     """States of one gate, and how they part into folds."""
 
     forget: Tensor
-    forget_folds: Tensor
     keep: Tensor
     keep_folds: Tensor
     weights: Tensor
@@ -309,12 +311,11 @@ class _Rows:
         layer = plan.layers[:1]
         asked = [r for r in split.forget if r.subject == subject and r.image is not None]
         seen = [r for r in split.visible if r.subject == subject and r.image is not None]
-        forget = _variants(vlm, asked, layer, method.variants)[:, 0]
-        visible = _variants(vlm, seen, layer, method.variants)[:, 0] if seen else forget[:0]
-        photos = list(dict.fromkeys(r.image for r in asked))
-        folds = [photos.index(r.image) for r in asked] * method.variants
-        seen_folds = [photos.index(r.image) if r.image in photos else 0 for r in seen]
-        return cls._made(forget, folds, visible, seen_folds * method.variants, kept, shown=True)
+        _, forget = _varied(vlm, asked, layer, method.variants)
+        shown, visible = _varied(vlm, seen, layer, method.variants) if seen else ([], forget[:0])
+        photos = list(dict.fromkeys(r.image for r in shown))
+        folds = [photos.index(r.image) for r in shown]
+        return cls._made(forget[:, 0], visible[:, 0], folds, kept, shown=True)
 
     @classmethod
     def by_name(cls, vlm: VLM, split: Split, subject: str, plan: Plan, kept: Kept) -> "_Rows":
@@ -322,13 +323,12 @@ class _Rows:
         mine = [r for r in split.forget if r.subject == subject]
         told = [r for r in mine if r.image is None] + _by_name(mine)
         forget = last_states(vlm, told, plan.layers[:1]).cpu()[:, 0]
-        return cls._made(forget, list(range(len(told))), forget[:0], [], kept, shown=False)
+        return cls._made(forget, forget[:0], [], kept, shown=False)
 
     @classmethod
     def _made(
         cls,
         forget: Tensor,
-        folds: Sequence[int],
         visible: Tensor,
         visible_folds: Sequence[int],
         kept: Kept,
@@ -345,30 +345,25 @@ class _Rows:
         keep_folds = [*visible_folds, *(number[kept.people[i]] for i in chosen)]
         return cls(
             forget=forget,
-            forget_folds=torch.tensor(folds) % _FOLDS,
             keep=torch.cat([visible, kept.states[chosen, 0]]),
             keep_folds=torch.tensor(keep_folds) % _FOLDS,
             weights=torch.tensor(weights),
         )
 
 
-def _cross_fitted(rows: _Rows, ridge: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _cross_fitted(rows: _Rows, ridge: float) -> tuple[Tensor, Tensor, Tensor]:
     """Weights and bias on all rows; and scores, by gates that had not seen their person.
 
     Returns:
-        w, b, ascending scores of the keep rows, scores of the forget rows.
+        w, b, ascending scores of the keep rows.
     """
-    kept_scores = torch.zeros(len(rows.keep), dtype=torch.float64)
-    forget_scores = torch.zeros(len(rows.forget), dtype=torch.float64)
+    scores = torch.zeros(len(rows.keep), dtype=torch.float64)
     for fold in range(_FOLDS):
-        mine, others = rows.forget_folds == fold, rows.keep_folds == fold
-        # Of a single photo every fold has to see all there is.
-        forget = rows.forget[~mine] if (~mine).any() else rows.forget
-        w, b = logistic_gate(forget, rows.keep[~others], rows.weights[~others], ridge=ridge)
-        kept_scores[others] = rows.keep[others].double() @ w + b
-        forget_scores[mine] = rows.forget[mine].double() @ w + b
+        unseen = rows.keep_folds == fold
+        w, b = logistic_gate(rows.forget, rows.keep[~unseen], rows.weights[~unseen], ridge=ridge)
+        scores[unseen] = rows.keep[unseen].double() @ w + b
     w, b = logistic_gate(rows.forget, rows.keep, rows.weights, ridge=ridge)
-    return w, b, kept_scores.sort().values, forget_scores
+    return w, b, scores.sort().values
 
 
 def check(split: Split, scope: Scope) -> None:
@@ -400,10 +395,16 @@ def check(split: Split, scope: Scope) -> None:
         )
 
 
-def _variants(vlm: VLM, records: Sequence[Record], layers: Sequence[int], count: int) -> Tensor:
-    """States of each record on each variant of its photo, variant by variant."""
-    numbers = [number for number in range(count) for _ in records]
-    return last_states(vlm, [*records] * count, layers, variants=numbers).cpu()
+def _varied(
+    vlm: VLM, records: Sequence[Record], layers: Sequence[int], variants: int
+) -> tuple[list[Record], Tensor]:
+    """Each record on its photo, every fourth on each variant in turn; and the states."""
+    rows = [(record, 0) for record in records]
+    for number in range(1, variants):
+        rows += [(record, number) for record in records[number % 4 :: 4]]
+    shown = [record for record, _ in rows]
+    states = last_states(vlm, shown, layers, variants=[number for _, number in rows])
+    return shown, states.cpu()
 
 
 def _by_name(records: Sequence[Record]) -> list[Record]:

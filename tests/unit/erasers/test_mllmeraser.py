@@ -123,7 +123,7 @@ def test_a_split_without_a_photo_to_measure_on_is_refused(tiny_vlm, small_split)
 
 
 def test_published_weights_are_the_rank_one_gate_of_every_layer(tiny_vlm, small_split):
-    method = MLLMEraser(gate="published", direction="subject", variants=1, ridge=0.5)
+    method = MLLMEraser(gate="published", direction="subject", variants=1, gamma=0.5)
     eraser = method.fit(tiny_vlm, small_split, seed=0)
     assert eraser.plan.layers == (1, 2)
     mine = [record for record in small_split.forget if record.subject == "Bo"]

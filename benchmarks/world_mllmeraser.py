@@ -1,0 +1,167 @@
+"""MLLMEraser on the built-in world, published and calibrated gate side by side, with its bars.
+
+    python benchmarks/world_mllmeraser.py [--only calibrated published] [--settings ...]
+    python benchmarks/world_mllmeraser.py --collect
+    python benchmarks/world_mllmeraser.py --dev gate=published strength=0.3
+
+Five photos a person, scope visual; draws A, B and C with three seeds each, pooled, and all twelve
+people at once with the same seeds. Cells are kept in `runs/world-mllmeraser`; when all are there,
+or with `--collect`, which names those that are not, `docs/results/world-mllmeraser.{json,md}` are
+written. `--dev` tries settings on the development draw alone, where every choice is made, and
+prints the same bars.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from cells import Cell, Pool, Table, flat, provenance, write
+
+from unsee.metrics.answers import degenerate_rate
+from unsee.metrics.intervals import mean_interval
+from unsee.settings import overrides
+from unsee.world import materialise
+
+RESULT = Path("docs/results/world-mllmeraser.json")
+GATES: dict[str, dict[str, Any]] = {
+    "calibrated": {},
+    # Chosen on development people, as the defaults are.
+    "published": {"gate": "published", "strength": 0.5},
+}
+SEEDS = (0, 1, 2)
+SETTINGS = {"three draws of four": ("A", "B", "C"), "all twelve at once": ("ABC",)}
+FORGET = ("forget_seen", "forget_unseen")
+KEEP = {
+    "retain_unseen": ("retain_unseen",),
+    "celebrity + bystander": ("celebrity", "bystander"),
+    "general": ("general",),
+    "forget_visible": ("forget_visible",),
+    "refusal": ("refusal",),
+}
+
+
+def cells(settings: dict[str, Any], draws: tuple[str, ...]) -> list[Cell]:
+    """The runs of one gate."""
+    return [Cell("mllmeraser", settings, draw, seed) for draw in draws for seed in SEEDS]
+
+
+def accuracy_of(pool: Pool, model: str, names: tuple[str, ...]) -> float:
+    """Pooled accuracy on the open questions of some sets."""
+    values, subjects = [], []
+    for name in names:
+        who, right = pool.right(model, name)
+        values += list(right)
+        subjects += who
+    return mean_interval(values, subjects).value
+
+
+def bars(pool: Pool, runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The bars of the issue that a run on the world can tell, each with its figure."""
+    found: dict[str, Any] = {}
+
+    def at_most(name: str, value: float, bound: float) -> None:
+        found[name] = {"value": value, "at_most": bound, "met": value <= bound + 1e-9}
+
+    for name in FORGET:
+        gold = accuracy_of(pool, "gold", (name,))
+        at_most(f"{name} accuracy", accuracy_of(pool, "erased", (name,)), gold + 0.05)
+        texts = list(zip(pool.records[name], pool.answers["erased"][name], strict=True))
+        degenerate = sum(degenerate_rate(record, text) for record, text in texts) / len(texts)
+        at_most(f"{name} degenerate", degenerate, 0.02)
+    for name, wanted in KEEP.items():
+        sets = tuple(each for each in wanted if each in pool.records)
+        drop = accuracy_of(pool, "base", sets) - accuracy_of(pool, "erased", sets)
+        at_most(f"{name} below base", drop, 0.01)
+    same, total = (sum(run["text_logits_identical"][at] for run in runs) for at in (0, 1))
+    at_most("text-only batches not bit-identical", 1 - same / total, 0.0)
+    at_most("runs that did not restore the base", sum(not run["restored"] for run in runs), 0)
+    return found
+
+
+def block(table: Table, wanted: list[Cell]) -> dict[str, Any]:
+    """What the result file says of one gate."""
+    pool = table.pooled(wanted)
+    runs = [table.run(cell) for cell in wanted]
+    scores = pool.scores()
+    return {
+        "settings": runs[0]["cell"]["settings"],
+        "summary": pool.summary(scores),
+        "sets": flat(scores["erased"]),
+        "references": {model: flat(scores[model]) for model in ("base", "gold")},
+        "bars": bars(pool, runs),
+        "seconds_a_fit": sum(run["seconds"] for run in runs) / len(runs),
+    }
+
+
+def lines(found: dict[str, Any]) -> list[str]:
+    """The bars of one gate as a table."""
+    out = ["| bar | figure | bound | met |", "|---|---|---|---|"]
+    for name, bar in found["bars"].items():
+        met = "yes" if bar["met"] else "**no**"
+        out.append(f"| {name} | {bar['value']:.4f} | <= {bar['at_most']:.4f} | {met} |")
+    summary = found["summary"]
+    figures = ", ".join(
+        f"{name} {summary[name]:.3f}" if isinstance(summary[name], float) else f"{name} not scored"
+        for name in ("score", "forget_gap", "over_forgetting", "keep")
+    )
+    return [*out, "", f"{figures}; {found['seconds_a_fit']:.0f} s a fit."]
+
+
+def main() -> None:
+    """Run the cells, or collect them, or try settings on the development draw."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", nargs="+", choices=tuple(GATES), default=tuple(GATES))
+    parser.add_argument("--settings", nargs="+", choices=tuple(SETTINGS), default=tuple(SETTINGS))
+    parser.add_argument("--folder", type=Path, default=Path("runs/world-mllmeraser"))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--dev", nargs="*", metavar="NAME=VALUE")
+    parser.add_argument("--collect", action="store_true")
+    given = parser.parse_args()
+    table = Table(materialise(), given.folder)
+    if given.dev is not None:
+        settings = overrides(given.dev)
+        wanted = [Cell("mllmeraser", settings, "dev", seed, "dev") for seed in given.seeds]
+        print("\n".join([f"dev {settings}", *lines(block(table, wanted))]), flush=True)
+        return
+    if not given.collect:
+        for gate in given.only:
+            for title in given.settings:
+                for cell in cells(GATES[gate], SETTINGS[title]):
+                    found = table.run(cell)
+                    print(cell.key, round(found["wall_s"]), flush=True)
+        if len(given.only) < len(GATES) or len(given.settings) < len(SETTINGS):
+            return
+    collect(table)
+
+
+def collect(table: Table) -> None:
+    """Write the result file and its page, and say in both what was not run."""
+    content: dict[str, Any] = provenance("python benchmarks/world_mllmeraser.py", table) | {
+        "seeds": SEEDS,
+        "not_run": [],
+        "settings": {},
+    }
+    page = [
+        "# MLLMEraser on the built-in world",
+        "",
+        f"Made by `{content['command']}`; raw figures in `world-mllmeraser.json`. "
+        f"{content['photos_per_person']} photos a person, seeds {list(SEEDS)}, scope visual, open "
+        "questions of the reported half.",
+    ]
+    for title, draws in SETTINGS.items():
+        content["settings"][title] = {}
+        for gate, settings in GATES.items():
+            wanted = cells(settings, draws)
+            if not all(table.path(cell).exists() for cell in wanted):
+                content["not_run"].append(f"{gate}, {title}")
+                continue
+            found = content["settings"][title][gate] = block(table, wanted)
+            page += ["", f"## {title.capitalize()}, {gate} gate", "", *lines(found)]
+    if content["not_run"]:
+        page += ["", f"Not run yet: {'; '.join(content['not_run'])}."]
+    write(RESULT, content)
+    RESULT.with_suffix(".md").write_text("\n".join([*page, ""]), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
