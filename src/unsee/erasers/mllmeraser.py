@@ -22,13 +22,13 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from unsee.data.records import FORMS, Record, Split
+from unsee.data.records import Form, Record, Split
 from unsee.erasers import ERASERS
 from unsee.erasers.directions import Contrast, Kind, direction
 from unsee.erasers.gates import logistic_gate, rank_one_gate
@@ -122,7 +122,7 @@ class MLLMEraser(Settings):
     random_start: bool = True
     direction_at: At = "input"
     skipped_layers: tuple[int, ...] = ()
-    task_strengths: dict[Literal[FORMS], float] = Field(default_factory=dict)
+    task_strengths: dict[Form, float] = Field(default_factory=dict)
 
     def fit(
         self,

@@ -20,13 +20,19 @@ class Eraser(Protocol):
 
     Attributes:
         name: Of its settings in the registry.
-        subjects: Whom it suppresses.
-        base: Fingerprint of the model it was fitted on.
     """
 
-    name: str
-    subjects: tuple[str, ...]
-    base: str
+    name: ClassVar[str]
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """Whom it suppresses."""
+        ...
+
+    @property
+    def base(self) -> str:
+        """Fingerprint of the model it was fitted on."""
+        ...
 
     def edits(self, vlm: VLM) -> Mapping[str, Sequence[Edit]]:
         """What it does to the input of which language layers."""

@@ -15,6 +15,10 @@ from unsee.errors import ConfigError, DataError
 FEW = Contrast(kind="multimodal", pairs=2, iterations=2)
 
 
+def eraser_settings(**settings):
+    return MLLMEraser.model_validate(settings)
+
+
 def state(vlm, record, layer, **more):
     return last_states(vlm, [record], [layer], **more)[0, 0]
 
@@ -123,7 +127,7 @@ def test_a_split_without_a_photo_to_measure_on_is_refused(tiny_vlm, small_split)
 
 
 def test_published_weights_are_the_rank_one_gate_of_every_layer(tiny_vlm, small_split):
-    method = MLLMEraser(gate="published", direction="subject", variants=1, gamma=0.5)
+    method = eraser_settings(gate="published", direction="subject", variants=1, gamma=0.5)
     eraser = method.fit(tiny_vlm, small_split, seed=0)
     assert eraser.plan.layers == (1, 2)
     mine = [record for record in small_split.forget if record.subject == "Bo"]
@@ -138,7 +142,7 @@ def test_published_weights_are_the_rank_one_gate_of_every_layer(tiny_vlm, small_
 
 
 def test_states_to_keep_are_collected_once_and_used_again(tiny_vlm, small_split, monkeypatch):
-    method = MLLMEraser(direction="subject", variants=2)
+    method = eraser_settings(direction="subject", variants=2)
     kept = method.keep(tiny_vlm, small_split, seed=0)
     expected = method.fit(tiny_vlm, small_split, seed=0)
     monkeypatch.setattr(MLLMEraser, "keep", None)
@@ -147,7 +151,7 @@ def test_states_to_keep_are_collected_once_and_used_again(tiny_vlm, small_split,
 
 
 def test_adding_a_subject_does_not_refit_the_others(tiny_vlm, small_split):
-    method = MLLMEraser(direction="subject", variants=2)
+    method = eraser_settings(direction="subject", variants=2)
     both = method.fit(tiny_vlm, small_split, seed=0)
     for place, name in enumerate(small_split.subjects):
         mine = tuple(r for r in small_split.forget if r.subject == name)
@@ -164,12 +168,12 @@ def test_scope_both_has_a_gate_for_questions_by_name(tiny_vlm, small_split):
         )
 
     split = replace(small_split, forget=named(small_split.forget), retain=named(small_split.retain))
-    eraser = MLLMEraser(direction="subject", variants=1).fit(tiny_vlm, split, scope="both")
+    eraser = eraser_settings(direction="subject", variants=1).fit(tiny_vlm, split, scope="both")
     assert eraser.weights.shape == (2, 2, 32)
     assert eraser.plan.scope == "both"
     assert set(eraser.notes[0]) == {"photo", "text"}
     with pytest.raises(DataError, match="scope both needs questions about people to keep"):
-        MLLMEraser().fit(tiny_vlm, small_split, scope="both")
+        eraser_settings().fit(tiny_vlm, small_split, scope="both")
 
 
 @pytest.mark.parametrize(
@@ -188,7 +192,7 @@ def test_scope_both_has_a_gate_for_questions_by_name(tiny_vlm, small_split):
 )
 def test_layers_out_of_range_are_refused(tiny_vlm, small_split, settings, match):
     with pytest.raises(ConfigError, match=match):
-        MLLMEraser(**settings).fit(tiny_vlm, small_split)
+        eraser_settings(**settings).fit(tiny_vlm, small_split)
 
 
 def test_too_little_to_keep_is_refused_before_the_model_runs(tiny_vlm, small_split, monkeypatch):
@@ -200,13 +204,13 @@ def test_too_little_to_keep_is_refused_before_the_model_runs(tiny_vlm, small_spl
             match=r"expected at least 8 questions on photos of two or more people to keep, got "
             rf"{len(kept)} of {min(1, len(kept))}; give more with --retain",
         ):
-            MLLMEraser().fit(tiny_vlm, few)
+            eraser_settings().fit(tiny_vlm, few)
 
 
 def test_a_subject_without_photos_is_refused(tiny_vlm, small_split):
     told = tuple(replace(r, image=None) if r.subject == "Bo" else r for r in small_split.forget)
     with pytest.raises(DataError, match="expected questions on photos of Bo, got none"):
-        MLLMEraser().fit(tiny_vlm, replace(small_split, forget=told))
+        eraser_settings().fit(tiny_vlm, replace(small_split, forget=told))
 
 
 def test_people_in_forget_and_retain_are_refused(small_split):
