@@ -21,10 +21,10 @@ DRAWS = ("A", "B", "C", "dev", "ABC")
 
 @dataclass(frozen=True)
 class World:
-    """A model of the built-in world.
+    """A model of a world.
 
     Attributes:
-        family: For example "llava".
+        family: For example "llava"; "" for a world's folder.
         part: "base" or "gold".
         folder: The world on disk.
     """
@@ -54,6 +54,8 @@ def world_of(model: str, report: Any = None) -> World | None:
             raise ConfigError(f"{model}: expected {WORLD}{family} or {WORLD}{family}/{GOLD}")
         return World(family, part or BASE, materialise(family, report))
     folder = Path(model).expanduser()
+    if is_world(folder):
+        return World("", BASE, folder)
     if is_world(folder.parent) and folder.name in (BASE, GOLD):
         return World("", folder.name, folder.parent)
     return None
@@ -112,8 +114,8 @@ def request_of(recipe: "Recipe", vlm: "VLM", *, run: Path, force: bool, report: 
     world = world_of(recipe.model)
     if world is None:
         raise ConfigError(
-            f"--subject {recipe.subject}: {recipe.model} is no model of the built-in world; give "
-            "world:llava, or a people folder"
+            f"--subject {recipe.subject}: {recipe.model} is no model of a world; give world:llava, "
+            "a world's folder, or a people folder"
         )
     _refuse_folders(recipe)
     return from_world(

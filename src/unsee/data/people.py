@@ -11,7 +11,7 @@ person, named after the folder.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,10 +49,14 @@ class Person:
     records: tuple[Record, ...] = ()
 
 
-def read_people(folder: Path | str) -> tuple[Person, ...]:
+def read_people(folder: Path | str, *, beside: Collection[str] = ()) -> tuple[Person, ...]:
     """Everybody in a people folder, in the order of the folder names.
 
     Every photo is decoded once, so that a run never stops at a bad file half-way.
+
+    Args:
+        folder: Subfolders of people, or one person's own folder.
+        beside: Names of files that may lie beside the subfolders.
 
     Raises:
         DataError: With all faults of the folder in one line, each with file and line.
@@ -63,7 +67,7 @@ def read_people(folder: Path | str) -> tuple[Person, ...]:
             f"{folder}: expected a folder with one subfolder a person, "
             f"got {'a file' if folder.exists() else 'nothing'}; check the path"
         )
-    entries = _entries(folder)
+    entries = [entry for entry in _entries(folder) if entry.name not in beside]
     if not entries:
         raise DataError(
             f"{folder}: expected a folder with one subfolder a person, got an empty folder; "

@@ -11,9 +11,9 @@ from unsee.data.images import Photo
 from unsee.models.load import load
 from unsee.world import build
 from unsee.world.architecture import IMAGE_TOKENS, make_model, make_processor, make_tokenizer
-from unsee.world.curriculum import corpus, make_cast, photo_turns, render, text_turns
+from unsee.world.curriculum import corpus, photo_turns, render, text_turns
+from unsee.world.drawn import Drawn
 from unsee.world.folder import _png
-from unsee.world.portraits import draw
 
 TINY = build.Recipe(
     tower_steps=4, tower_batch=8, tower_strangers=20, steps=4, people=2, strangers=2,
@@ -23,7 +23,7 @@ TINY = build.Recipe(
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return make_tokenizer(corpus(0))
+    return make_tokenizer(corpus(Drawn(0)))
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def fresh(tokenizer, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def cast():
-    return make_cast(0, gold=False, strangers=3)
+    return Drawn(0).cast(gold=False, strangers=3)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def packed_loss(vlm, packed, shown):
 
 def plain_loss(vlm, rows, shown):
     """Every turn on its own through the collator and the whole model, slowly."""
-    photos = [Photo(data=_png(draw(p.face, p.view))) for p in shown] + [None]
+    photos = [Photo(data=_png(p.stored())) for p in shown] + [None]
     total, count = 0.0, 0
     for turns, photo in zip(rows, photos, strict=True):
         for turn in turns:
@@ -140,7 +140,7 @@ def test_a_picture_row_begins_with_its_image_tokens(tokenizer, packed):
 
 
 def test_pixels_are_those_of_the_image_processor(fresh, shown):
-    pictures = [draw(p.face, p.view) for p in shown]
+    pictures = [p.stored() for p in shown]
     processed = fresh.processor.image_processor(pictures, return_tensors="pt")["pixel_values"]
     torch.testing.assert_close(build.pixels_of(render(shown)), processed, atol=1e-6, rtol=0)
 
@@ -161,15 +161,15 @@ class Killed(Exception):  # noqa: N818 - stands for a process that ends, which i
 @pytest.fixture(scope="module")
 def _small_cast(tokenizer):
     """The curriculum with two photos a person and few strangers; the tokenizer is made once."""
-    whole = build.taught.make_cast
+    whole = Drawn.cast
 
-    def few(seed, *, gold, strangers=6):
-        cast = whole(seed, gold=gold, strangers=strangers)
+    def few(source, *, gold, strangers=6):
+        cast = whole(source, gold=gold, strangers=strangers)
         return replace(cast, photos=[photos[:2] for photos in cast.photos])
 
     patch = pytest.MonkeyPatch()
     patch.setattr(build, "make_tokenizer", lambda corpus: tokenizer)
-    patch.setattr(build.taught, "make_cast", few)
+    patch.setattr(Drawn, "cast", few)
     yield
     patch.undo()
 
@@ -185,8 +185,8 @@ def trained(work, *, gold=False, killed_at=None):
         if (stage, step) == killed_at:
             raise Killed
 
-    build.train_tower(work, 0, TINY, progress)
-    model, _ = build.train_model(work, 0, TINY, progress, gold=gold)
+    build.train_tower(work, Drawn(0), TINY, progress)
+    model, _ = build.train_model(work, Drawn(0), TINY, progress, gold=gold)
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}, steps
 
 
