@@ -165,7 +165,7 @@ def test_a_draw_outside_a_world(case, tmp_path):
         run("forget", case),
         tmp_path,
         start="--subject world:A: ",
-        end="is no model of the built-in world; give world:llava, or a people folder",
+        end="is no model of a world; give world:llava, a world's folder, or a people folder",
     )
 
 

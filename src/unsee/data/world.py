@@ -110,6 +110,10 @@ class World:
             )
         return self.topics[record.question]
 
+    def known(self) -> list[Record]:
+        """What the base model knows about everybody, on photos: for wrong-name scores."""
+        return [r for r in self.asked("Full_Set.parquet") if r.image is not None]
+
     def photos(self, slug: str, count: int) -> list[Photo]:
         """The first stored photos of a person."""
         paths = sorted((self.folder / "people" / slug).glob("photo_*.png"))[:count]
@@ -227,9 +231,8 @@ def read_split(folder: Path | str, draw: str, *, photos: int = 5, part: Part = "
 
 
 def known_records(folder: Path | str) -> list[Record]:
-    """What the base model knows about everybody, on photos: for wrong-name scores."""
-    records = open_world(folder).asked("Full_Set.parquet")
-    return [record for record in records if record.image is not None]
+    """As `World.known`."""
+    return open_world(folder).known()
 
 
 def _about(records: list[Record], subjects: set[str], *, text: bool = False) -> list[Record]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from unsee.data.records import Record, Split
-from unsee.data.world import Part, known_records, open_world, read_split
+from unsee.data.world import Part, open_world, read_split
 from unsee.metrics.answers import known_answers
 
 Scope = Literal["visual", "both"]
@@ -94,7 +94,7 @@ def from_world(
         split=split,
         reference="gold",
         not_scored=dict(world.photographed.get("not_scored", {})),
-        known=known_answers(known_records(folder)),
+        known=known_answers(world.known()),
         description={
             "subjects": list(split.subjects),
             "scope": scope,

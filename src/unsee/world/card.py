@@ -20,7 +20,6 @@ from unsee.data.world import (
     UNKNOWN_NAMES,
     VISIBLE,
     World,
-    known_records,
     open_world,
 )
 from unsee.metrics.answers import accuracy, known_answers, unknown_rate, wrong_name_rate
@@ -105,7 +104,7 @@ def measure(world: World, progress: Progress | None = None) -> dict[str, Any]:
         A set without questions is `{"not_scored": why}` and has no bar.
     """
     sets = card_sets(world)
-    known = known_answers(known_records(world.folder))
+    known = known_answers(world.known())
     figures = {}
     for name in ("base", "gold"):
         vlm = load(world.folder / name)

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image
@@ -17,21 +17,24 @@ STRANGERS = 8000
 UNKNOWN_NAMES = 400
 
 
+@runtime_checkable
 class Picture(Protocol):
-    """One picture of somebody.
-
-    Attributes:
-        profile: Whose; None for a stranger.
-        visible: Answers to visible-attribute questions; empty where nobody knows them.
-        levels: Class of every feature that the tower is taught, `IGNORED_LABEL` where unknown.
-    """
+    """One picture of somebody."""
 
     @property
-    def profile(self) -> Profile | None: ...
+    def profile(self) -> Profile | None:
+        """Whose; None for a stranger."""
+        ...
+
     @property
-    def visible(self) -> Mapping[str, str]: ...
+    def visible(self) -> Mapping[str, str]:
+        """Answers to visible-attribute questions; empty where nobody knows them."""
+        ...
+
     @property
-    def levels(self) -> tuple[int, ...]: ...
+    def levels(self) -> tuple[int, ...]:
+        """Class of every feature that the tower is taught, `IGNORED_LABEL` where unknown."""
+        ...
 
     def stored(self) -> Image.Image:
         """RGB picture as the world's folder holds it."""
@@ -59,21 +62,24 @@ class Cast:
     unknown: Sequence[str]
 
 
+@runtime_checkable
 class Source(Protocol):
-    """Who lives in a world, and where pictures of them come from: drawn, or from photographs.
-
-    Attributes:
-        seed: Seeds every draw.
-        profiles: Everybody, by `number`.
-        features: What the tower is taught to tell in a picture -> number of classes.
-    """
+    """Who lives in a world, and where pictures of them come from: drawn, or photographs."""
 
     @property
-    def seed(self) -> int: ...
+    def seed(self) -> int:
+        """Seeds every draw."""
+        ...
+
     @property
-    def profiles(self) -> Sequence[Profile]: ...
+    def profiles(self) -> Sequence[Profile]:
+        """Everybody, by `number`."""
+        ...
+
     @property
-    def features(self) -> Mapping[str, int]: ...
+    def features(self) -> Mapping[str, int]:
+        """What the tower is taught to tell in a picture -> number of classes."""
+        ...
 
     def pretext(self, count: int) -> Sequence[Picture]:
         """Pictures of strangers on which the tower learns to see."""
@@ -176,7 +182,7 @@ def text_turns(cast: Cast, count: int, rng: random.Random) -> list[Record]:
     return turns
 
 
-def corpus(source: Source) -> Iterator[str]:
+def corpus(source: Source) -> Iterator[str]:  # noqa: C901 - a plain list of sources
     """Every text the tokenizer is trained on; the same for base and gold."""
     wordings = [ask.NAME, ask.CAPTION, *ask.FACTS.values(), *ask.VISIBLE.values()]
     for name in (p.name for p in source.profiles):

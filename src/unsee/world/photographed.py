@@ -13,7 +13,6 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ from unsee.data.images import Photo
 from unsee.world import questions as ask
 from unsee.world.architecture import fitted
 from unsee.world.curriculum import STRANGERS, UNKNOWN_NAMES, Cast, Picture
-from unsee.world.drawn import STRANGERS_OF, VIEWS_PER_PERSON, Drawn, Portrait
+from unsee.world.drawn import VIEWS_PER_PERSON, Drawn, Portrait
 from unsee.world.portraits import LEVELS, SIZE
 from unsee.world.profiles import Profile, development_people, unknown_names
 
@@ -158,9 +157,13 @@ class DrawnStranger:
             picture = picture.convert("L").convert("RGB")
         return picture.resize((self.side, self.side), Image.Resampling.BOX)
 
+    @cached_property
+    def _shown(self) -> Image.Image:
+        return fitted(self.stored())
+
     def shown(self) -> Image.Image:
         """The same as the model sees it."""
-        return fitted(self.stored())
+        return self._shown
 
 
 @dataclass(frozen=True)
@@ -245,7 +248,7 @@ class Photographed:
             return [Photograph(mine[0]) for mine in self._others(part)]
         return [
             DrawnStranger(portrait, self.side, self.grey)
-            for portrait in Drawn(self.seed).strangers(part)[: STRANGERS_OF[part]]
+            for portrait in Drawn(self.seed).strangers(part)
         ]
 
     def sayings(self) -> Iterator[str]:

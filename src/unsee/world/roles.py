@@ -3,9 +3,10 @@
 import json
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 from unsee.registry import nearest
 from unsee.world.profiles import DRAWS, ROLES
@@ -63,23 +64,28 @@ def read_roles(path: Path, slugs: Sequence[str], faults: list[str]) -> dict[str,
         got = "an empty object" if isinstance(pairs, _Pairs) else repr(pairs)
         faults.append(
             f"{path}: expected an object of folders and roles, got {got}; write "
-            f'{{"{slugs[0] if slugs else "jane_doe"}": "retain", ...}} or remove the file'
+            f'{{"{slugs[0]}": "retain", ...}} or remove the file'
         )
         return {}
+    wrong = [f"{path}: {fault}" for fault in _entry_faults(pairs, slugs)]
+    faults += wrong
+    return {} if wrong else dict(pairs)
+
+
+def _entry_faults(pairs: "_Pairs", slugs: Sequence[str]) -> Iterator[str]:
     for slug, count in Counter(slug for slug, _ in pairs).items():
         if count > 1:
-            faults.append(f"{path}: {slug}: expected one role, got {count}; keep one")
+            yield f"{slug}: expected one role, got {count}; keep one"
     for slug, role in pairs:
         if slug not in slugs:
-            faults.append(f"{path}: {slug!r}: no such folder; {nearest(slug, list(slugs))}")
+            yield f"{slug!r}: no such folder; {nearest(slug, list(slugs))}"
         if not isinstance(role, str):
-            faults.append(f"{path}: {slug}: expected a role, got {role!r}; write it in quotes")
+            yield f"{slug}: expected a role, got {role!r}; write it in quotes"
         elif role not in ROLES:
-            faults.append(f"{path}: {slug}: unknown role {role!r}; {nearest(role, list(ROLES))}")
-    return dict(pairs)
+            yield f"{slug}: unknown role {role!r}; {nearest(role, list(ROLES))}"
 
 
-class _Pairs(list[tuple[str, object]]):
+class _Pairs(list[tuple[str, Any]]):
     """Entries of an object as they stand, a folder named twice included."""
 
 

@@ -4,13 +4,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from unsee.data.collate import IGNORED_LABEL, encode
 from unsee.data.images import Photo
 from unsee.models.load import load
 from unsee.world import build
-from unsee.world.architecture import IMAGE_TOKENS, make_model, make_processor, make_tokenizer
+from unsee.world.architecture import (
+    IMAGE_TOKENS,
+    fitted,
+    make_model,
+    make_processor,
+    make_tokenizer,
+)
 from unsee.world.curriculum import corpus, photo_turns, render, text_turns
 from unsee.world.drawn import Drawn
 from unsee.world.folder import _png
@@ -143,6 +150,32 @@ def test_pixels_are_those_of_the_image_processor(fresh, shown):
     pictures = [p.stored() for p in shown]
     processed = fresh.processor.image_processor(pictures, return_tensors="pt")["pixel_values"]
     torch.testing.assert_close(build.pixels_of(render(shown)), processed, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (92, 112), (48, 48), (31, 77), (300, 200)])
+def test_a_photograph_is_fitted_as_the_image_processor_does(fresh, size):
+    noise = np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
+    picture = Image.fromarray(noise)
+    processed = fresh.processor.image_processor(picture, return_tensors="pt")["pixel_values"]
+    pixels = build.pixels_of(np.asarray(fitted(picture))[None])
+    torch.testing.assert_close(pixels, processed, atol=1e-6, rtol=0)
+
+
+def test_features_that_nobody_knows_are_no_loss():
+    torch.manual_seed(0)
+    heads = build.FeatureHeads(4, {"hair": 3, "beard": 2})
+    patches = torch.randn(2, 5, 4, requires_grad=True)
+    unknown = IGNORED_LABEL
+    whole = heads.loss(patches, torch.tensor([[2, unknown], [1, unknown]]))
+    logits = heads(patches)[0]
+    by_hand = -(logits.log_softmax(-1)[0, 2] + logits.log_softmax(-1)[1, 1]) / 2
+    torch.testing.assert_close(whole, by_hand)
+    one = heads.loss(patches, torch.tensor([[2, 1], [unknown, unknown]]))
+    by_hand = -(logits.log_softmax(-1)[0, 2] + heads(patches)[1].log_softmax(-1)[0, 1]) / 2
+    torch.testing.assert_close(one, by_hand)
+    nothing = heads.loss(patches, torch.full((2, 2), unknown))
+    assert nothing.item() == 0
+    nothing.backward()
 
 
 def test_the_model_is_small_and_its_parts_have_the_promised_sizes(fresh):
