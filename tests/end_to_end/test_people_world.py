@@ -3,6 +3,7 @@
 import inspect
 import json
 import shutil
+import stat
 
 import pytest
 from typer.testing import CliRunner
@@ -96,6 +97,7 @@ def test_the_folder_has_what_the_built_in_world_has(made):
     assert names == {
         "base", "gold", "data", "people", "unseen", "strangers", "world.json", "card.json",
     }  # fmt: skip
+    assert stat.S_IMODE(out.stat().st_mode) == 0o700
     world = open_world(out)
     assert {p["slug"] for p in world.people} == {f"s{n}" for n in range(1, 13)}
     assert world.photographed["strangers"] == 20

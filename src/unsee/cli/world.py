@@ -72,9 +72,8 @@ def make(
     if as_json:
         print_json({"world": str(out)})
         return
-    if people is not None:
-        for line in _card(out):
-            typer.echo(line)
+    for line in _card(out) if people is not None else ():
+        typer.echo(line)
     typer.echo(f"World: {out}")
 
 

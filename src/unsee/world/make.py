@@ -125,6 +125,9 @@ def make_world(
         raise ConfigError(f"{folder}: holds a world already; choose another --out or remove it")
     source = _source(folder, people, strangers, seed)
     recipe = recipe or Recipe()
+    if people is not None:
+        # It will hold photos of people.
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     work = folder / ".build"
     settings = {"family": family, "seed": seed, "recipe": recipe.__dict__} | source.marks()
     _same_build(work, settings)

@@ -132,11 +132,14 @@ class DrawnStranger:
         portrait: The drawing.
         side: Pixels a side of the picture.
         grey: Whether colour is taken out.
+        levels: Features of the face, and nobody's number; unknown where the tower is to learn
+            whom photographs show and no more.
     """
 
     portrait: Portrait
     side: int
     grey: bool
+    levels: tuple[int, ...] = (*_UNKNOWN_LEVELS, IGNORED_LABEL)
     profile: None = None
 
     @property
@@ -144,11 +147,6 @@ class DrawnStranger:
         """What the drawing still shows: no colour in grey."""
         seen = self.portrait.visible
         return {k: v for k, v in seen.items() if not (self.grey and k.endswith("colour"))}
-
-    @property
-    def levels(self) -> tuple[int, ...]:
-        """Features of the face, and nobody's number."""
-        return (*self.portrait.levels, IGNORED_LABEL)
 
     def stored(self) -> Image.Image:
         """The drawing, reduced to the photographs' size and colour."""
@@ -202,10 +200,10 @@ class Photographed:
         return min(SIZE, *(min(photo.open().size) for photo in self._people_photos()))
 
     def pretext(self, count: int) -> list[DrawnStranger]:
-        """Drawn strangers, in the size and colour of the photographs."""
+        """Drawn strangers, in the size and colour of the photographs, with their features."""
         return [
-            DrawnStranger(portrait, self.side, self.grey)
-            for portrait in Drawn(self.seed).pretext(count)
+            DrawnStranger(p, self.side, self.grey, (*p.levels, IGNORED_LABEL))
+            for p in Drawn(self.seed).pretext(count)
         ]
 
     def cast(self, *, gold: bool, strangers: int = STRANGERS) -> Cast:
@@ -222,7 +220,7 @@ class Photographed:
         pool: Sequence[Picture] = (
             self._views([photo for mine in self._others("train") for photo in mine], None)
             if self.others
-            else self.pretext(min(strangers, DRAWN_STRANGERS))
+            else self._drawn(Drawn(self.seed).pretext(min(strangers, DRAWN_STRANGERS)))
         )
         return Cast(
             people=people,
@@ -246,10 +244,7 @@ class Photographed:
         """One photo of each stranger of a part, or drawn ones."""
         if self.others:
             return [Photograph(mine[0]) for mine in self._others(part)]
-        return [
-            DrawnStranger(portrait, self.side, self.grey)
-            for portrait in Drawn(self.seed).strangers(part)
-        ]
+        return list(self._drawn(Drawn(self.seed).strangers(part)))
 
     def sayings(self) -> Iterator[str]:
         """Captions of everybody, and what is visible on drawn strangers."""
@@ -305,6 +300,9 @@ class Photographed:
         dev = train + int(len(self.others) * STRANGERS_PARTED["dev"])
         bounds = {"train": (0, train), "dev": (train, dev), "report": (dev, None)}
         return self.others[slice(*bounds[part])]
+
+    def _drawn(self, portraits: Sequence[Portrait]) -> Sequence[Picture]:
+        return [DrawnStranger(portrait, self.side, self.grey) for portrait in portraits]
 
     def _views(self, photos: Sequence[Photo], profile: Profile | None) -> list[Photograph]:
         """Variants in turn of the photos, each photo itself first."""
