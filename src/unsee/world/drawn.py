@@ -68,9 +68,13 @@ class Drawn:
         """Levels of every facial feature."""
         return LEVELS
 
-    @cached_property
+    @property
     def profiles(self) -> list[Profile]:
         """Everybody, by number."""
+        return self._profiles
+
+    @cached_property
+    def _profiles(self) -> list[Profile]:
         return make_profiles(self.seed)
 
     @cached_property

@@ -38,27 +38,25 @@ def read_photographed(folder: Path, strangers: Path | None = None, *, seed: int)
     slugs = [person.slug for person in people]
     faults = list(_too_few(folder, people, strangers, others))
     said = read_roles(folder / ROLES_FILE, slugs, faults)
-    kept = {
-        side: {person.slug: [stored_photo(photo) for photo in person.photos] for person in listed}
-        for side, listed in (("people", people), ("strangers", others))
-    }
-    faults += _same_photos(
-        [*people, *others], [*kept["people"].values(), *kept["strangers"].values()]
+    kept, strange = (
+        [[stored_photo(photo) for photo in person.photos] for person in side]
+        for side in (people, others)
     )
+    faults += _same_photos([*people, *others], [*kept, *strange])
+    roles = deal_roles(slugs, said, seed)
     if not faults:
-        roles = deal_roles(slugs, said, seed)
         faults += missing_roles(roles, folder / ROLES_FILE)
     if faults:
         hidden = len(faults) - _FAULTS_SHOWN
         more = [f"and {hidden} more faults"] if hidden > 0 else []
         raise DataError("; ".join(faults[:_FAULTS_SHOWN] + more))
-    albums = [part(person, HELD_OUT) for person in people]
+    given = [len(part(person, HELD_OUT).given) for person in people]
     return Photographed(
         seed=seed,
         profiles=_profiles(folder, people, roles, seed),
-        given={a.person.slug: kept["people"][a.person.slug][: len(a.given)] for a in albums},
-        held_out={a.person.slug: kept["people"][a.person.slug][len(a.given) :] for a in albums},
-        others=tuple(kept["strangers"].values()),
+        given={slug: mine[:n] for slug, mine, n in zip(slugs, kept, given, strict=True)},
+        held_out={slug: mine[n:] for slug, mine, n in zip(slugs, kept, given, strict=True)},
+        others=strange,
         left_out=_left_out(people),
     )
 
