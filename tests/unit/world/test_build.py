@@ -157,7 +157,7 @@ def test_a_photograph_is_fitted_as_the_image_processor_does(fresh, size):
     noise = np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
     picture = Image.fromarray(noise)
     processed = fresh.processor.image_processor(picture, return_tensors="pt")["pixel_values"]
-    pixels = build.pixels_of(np.asarray(fitted(picture))[None])
+    pixels = build.pixels_of(np.stack([np.asarray(fitted(picture))]))
     torch.testing.assert_close(pixels, processed, atol=1e-6, rtol=0)
 
 
