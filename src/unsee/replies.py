@@ -28,7 +28,7 @@ class Replies:
     Args:
         vlm: Model to ask.
         name: What it is called in progress: base, erased or gold.
-        mark: Tells weights apart that share a fingerprint: an artifact applied to a base.
+        mark: Tells answers apart that share weights: what is changed while they are given.
         path: JSON lines to continue, shared by any number of models; None for memory alone.
         batch_size: Questions a forward pass, and between two writes.
         progress: Told stage, questions done and questions in all.
@@ -47,7 +47,8 @@ class Replies:
         self._vlm = vlm
         self._name = name
         # Replies are reused for the same weights in the same precision only.
-        self._key = "-".join(filter(None, (vlm.fingerprint, dtype_name(vlm), mark)))
+        runs = (run.fingerprint for run in vlm.stack)
+        self._key = "-".join(filter(None, (vlm.fingerprint, dtype_name(vlm), *runs, mark)))
         self._path = path
         self._batch_size = batch_size
         self._progress = progress
