@@ -77,7 +77,15 @@ def test_every_command_exists_with_its_flags(page):
 
 def test_commands_are_found_at_all():
     guide = commands((ROOT / "docs" / "guide.md").read_text(encoding="utf-8"))
-    assert {words[0] for words in guide} == {"demo", "world", "forget", "list", "audit", "ask"}
+    assert {words[0] for words in guide} == {
+        "demo",
+        "world",
+        "forget",
+        "list",
+        "audit",
+        "ask",
+        "export",
+    }
 
 
 @pytest.mark.parametrize("page", PAGES, ids=names_of(PAGES))

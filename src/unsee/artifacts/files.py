@@ -59,7 +59,7 @@ def atomic_write_bytes(path: str | Path, content: bytes) -> None:
     path = Path(path)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with naming(path), os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -68,6 +68,17 @@ def atomic_write_bytes(path: str | Path, content: bytes) -> None:
         Path(name).unlink(missing_ok=True)
         raise
     sync(path.parent)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Says which file it was, where the system says only that it is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def atomic_write_text(path: str | Path, content: str) -> None:

@@ -95,7 +95,7 @@ def save_weights(
     return manifest
 
 
-def apply_weights(vlm: Opened, folder: str | Path) -> dict[str, Any]:
+def apply_weights(vlm: Opened, folder: str | os.PathLike[str]) -> dict[str, Any]:
     """Put a weight artifact on what it was made on, and make sure that it acts.
 
     The model is changed in place, and `vlm.stack` tells of it; if the artifact is refused, both are
