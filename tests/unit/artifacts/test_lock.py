@@ -1,6 +1,5 @@
 import json
 import os
-import signal
 import subprocess
 import sys
 
@@ -75,10 +74,12 @@ def test_the_lock_of_a_killed_process_is_taken_over(tmp_path):
     )
     assert child.stdout is not None
     with child:
-        assert child.stdout.readline() == "held\n"
-        with pytest.raises(ArtifactError, match=f"process {child.pid} has worked"), locked(run):
-            pass
-        child.send_signal(signal.SIGKILL)
+        try:
+            assert child.stdout.readline() == "held\n"
+            with pytest.raises(ArtifactError, match=f"process {child.pid} has worked"), locked(run):
+                pass
+        finally:
+            child.kill()
     assert json.loads((run / ".lock").read_text())["pid"] == child.pid
     with locked(run):
         assert json.loads((run / ".lock").read_text())["pid"] == os.getpid()
