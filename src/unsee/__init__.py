@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from unsee.data.images import Photo
     from unsee.data.records import Record, Split
     from unsee.errors import ArtifactError, ConfigError, DataError, LayoutError, UnseeError
+    from unsee.export import export
     from unsee.forget import forget
     from unsee.methods import METHODS
     from unsee.models.families import FAMILIES
@@ -32,6 +33,7 @@ __all__ = [
     "Split",
     "UnseeError",
     "audit",
+    "export",
     "forget",
     "load",
 ]
@@ -51,6 +53,7 @@ _HOMES = {
     "Split": "unsee.data.records",
     "UnseeError": "unsee.errors",
     "audit": "unsee.audit",
+    "export": "unsee.export",
     "forget": "unsee.forget",
     "load": "unsee.models.load",
 }

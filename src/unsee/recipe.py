@@ -31,6 +31,8 @@ class Recipe(Settings):
         part: Half of a world's held-out items that is audited; "dev" serves choices.
         seeds: A run each.
         out: Run folder; with several seeds, `seed-0` and so on in it.
+        artifacts: Runs of earlier requests that are put on the model first, in this order; the
+            new run is made on top of them.
         method: `name`, and settings of that method.
     """
 
@@ -45,6 +47,7 @@ class Recipe(Settings):
     part: Literal["report", "dev"] = "report"
     seeds: tuple[int, ...] = Field((0,), min_length=1)
     out: str = "runs/forget"
+    artifacts: tuple[str, ...] = ()
     method: dict[str, Any] = Field(default_factory=lambda: {"name": DEFAULT_METHOD})
 
     def folder(self, seed: int) -> Path:

@@ -21,7 +21,7 @@ from unsee.checkpoint import CHECKPOINT, resume, save_checkpoint
 from unsee.data.records import Split
 from unsee.errors import ConfigError, DataError, LayoutError
 from unsee.models.load import VLM
-from unsee.models.lora import lora
+from unsee.models.lora import factors, lora
 from unsee.sampling import PairBatch, Sampler
 from unsee.settings import Settings
 
@@ -116,6 +116,7 @@ class TrainResult:
         steps: Steps of the run, those before an interruption included.
         seconds: Wall time of preparation and steps since the last start.
         terms: Value of each term at every step since the last start.
+        adapter: Factors of the change, where adapters were trained; see `models.lora.factors`.
     """
 
     changed: tuple[str, ...]
@@ -123,6 +124,7 @@ class TrainResult:
     steps: int
     seconds: float
     terms: list[dict[str, float]] = field(default_factory=list)
+    adapter: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 Progress = Callable[[str, int, int], None]
@@ -174,6 +176,7 @@ def train(
         steps=method.steps,
         seconds=time.monotonic() - started,
         terms=terms,
+        adapter=factors(parameters) if _adapts(method) else {},
     )
 
 
@@ -193,7 +196,7 @@ def _steps(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _rate(method.steps))
     identity = json.dumps(
         {
-            "base": vlm.fingerprint,
+            "base": vlm.identity,
             "seed": seed,
             "method": type(method).__qualname__,
             "settings": method.model_dump(mode="json"),

@@ -1,11 +1,15 @@
 """Every mistake: one line, exit 2, nothing half-written."""
 
+import errno
 import json
+import os
 import shutil
 
 import pytest
+from safetensors import SafetensorError
 from typer.testing import CliRunner
 
+from unsee.artifacts import locked
 from unsee.cli import app
 
 QUICK = ["--set", "method.steps=2", "--set", "method.checkpoint_every=0"]
@@ -70,6 +74,86 @@ def test_out_is_a_file(case, tmp_path, verb):
         end="got a file",
     )
     assert notes.read_text() == "mine"
+
+
+@pytest.mark.parametrize("verb", ["forget", "audit"])
+def test_another_process_works_in_the_folder(case, tmp_path, verb):
+    out = tmp_path / "x"
+    case["--out"] = str(out)
+    with locked(out):
+        result = run(verb, case)
+        assert [path.name for path in out.iterdir()] == [".lock"]
+    refused(
+        result,
+        tmp_path,
+        start=f"{out}: process {os.getpid()} has worked in it since ",
+        end="; wait for it, or give another --out",
+    )
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("verb", ["forget", "audit"])
+def test_a_folder_that_cannot_be_written_to(case, tmp_path, verb):
+    (tmp_path / "file").write_text("mine")
+    case["--out"] = str(tmp_path / "file" / "run")
+    refused(
+        run(verb, case),
+        tmp_path,
+        start=f"{tmp_path}/file/run: cannot be written to (Not a directory)",
+        end="; give another --out",
+    )
+
+
+@pytest.mark.parametrize("verb", ["forget", "audit"])
+def test_a_read_only_disk(case, tmp_path, monkeypatch, verb):
+    def read_only(path, *args, **more):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pathlib.os.mkdir", read_only)
+        result = run(verb, case)
+    refused(
+        result,
+        tmp_path,
+        start=f"{tmp_path}/runs/x: cannot be written to (Read-only file system)",
+        end="; give another --out",
+    )
+
+
+def test_a_disk_that_is_full_of_answers(case, tmp_path, monkeypatch):
+    """The first batch of answers fits in part; what is there is read when there is space again."""
+    write = os.write
+
+    def partly(handle, content):
+        return write(handle, content[:10])
+
+    with monkeypatch.context() as patch:
+        patch.setattr("unsee.replies.os.write", partly)
+        result = run("forget", case, *QUICK)
+    assert (result.exit_code, result.stdout) == (2, ""), result.output
+    answers = tmp_path / "runs" / "x" / "answers.jsonl"
+    assert result.stderr == (
+        f"unsee: {answers}: cannot be read or written (No space left on device); what is done is "
+        "kept; free some space or allow it, or give another folder\n"
+    )
+    done = run("forget", case, *QUICK)
+    assert done.exit_code == 0, done.output
+
+
+def test_a_disk_that_is_full_of_weights(case, tmp_path, monkeypatch):
+    def full(tensors, path, **more):
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    checkpoints = ["--set", "method.steps=2", "--set", "method.checkpoint_every=1"]
+    with monkeypatch.context() as patch:
+        patch.setattr("unsee.checkpoint.save_file", full)
+        result = run("forget", case, *checkpoints)
+    assert (result.exit_code, result.stdout) == (2, ""), result.output
+    assert result.stderr == (
+        f"unsee: {tmp_path}/runs/x/checkpoint.safetensors: cannot be written (I/O error: No space "
+        "left on device (os error 28)); free some space, or give another folder\n"
+    )
+    assert {path.name for path in (tmp_path / "runs" / "x").iterdir()} == {"answers.jsonl"}
 
 
 def test_unreadable_image(case, tmp_path):

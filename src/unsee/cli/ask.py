@@ -13,7 +13,8 @@ def ask(
     model: Annotated[str, typer.Argument(help="Folder, hub name, world:llava, world:llava/gold.")],
     question: Annotated[str, typer.Argument(help="The question.")],
     artifact: Annotated[
-        Path | None, typer.Option(help="Run folder whose weights are put on the model.")
+        list[Path] | None,
+        typer.Option(help="Run folder whose weights are put on the model; several in their order."),
     ] = None,
     image: Annotated[Path | None, typer.Option(help="A photo to ask about.")] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 64,
@@ -26,7 +27,7 @@ def ask(
     """
     hush()
     from unsee.answering import generate_answers
-    from unsee.artifacts import apply_weights
+    from unsee.artifacts import apply_stack
     from unsee.cli.references import open_model
     from unsee.data.images import Photo
     from unsee.data.records import Record
@@ -35,8 +36,7 @@ def ask(
     if photo is not None:
         photo.open()
     vlm = open_model(model)
-    if artifact is not None:
-        apply_weights(vlm, artifact)
+    apply_stack(vlm, artifact or [])
     record = Record(subject="", image=photo, question=question, answer="")
     answer = generate_answers(vlm, [record], max_new_tokens=max_new_tokens)[0]
     if as_json:

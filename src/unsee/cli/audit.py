@@ -22,7 +22,10 @@ from unsee.cli.session import (
 def audit(
     model: Annotated[str, typer.Argument(help="Folder, hub name, or world:llava.")],
     artifact: Annotated[
-        Path | None, typer.Option(help="Run folder whose weights make the erased model.")
+        list[Path] | None,
+        typer.Option(
+            help="Run folder whose weights make the erased model; several in their order."
+        ),
     ] = None,
     base: Annotated[
         str | None, typer.Option(help="The model before, where MODEL itself is the erased one.")
@@ -46,7 +49,7 @@ def audit(
     ] = "visual",
     photos: Annotated[int, typer.Option(help="Photos a person given to the method (world).")] = 5,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the report.", show_default="the artifact's")
+        Path | None, typer.Option(help="Folder of the report.", show_default="the last artifact's")
     ] = None,
     cache: Annotated[
         Path | None, typer.Option(help="Folder for base and gold answers, shared by audits.")
@@ -69,7 +72,7 @@ def audit(
 
     if subject is None:
         raise ConfigError("--subject: missing; give a people folder, or world:A")
-    if artifact is not None and base is not None:
+    if artifact and base is not None:
         raise ConfigError(
             "expected --artifact or --base, got both; MODEL is the base of an artifact"
         )
@@ -89,19 +92,20 @@ def audit(
         },
     )
     hush()
+    from unsee.artifacts import locked, read_stack
     from unsee.audit import audit as run_audit
-    from unsee.audit import manifest_for
 
-    folder = out or artifact or Path("runs/audit")
+    folder = out or (artifact[-1] if artifact else Path("runs/audit"))
     with progress(quiet=quiet) as report:
         before = open_model(base or model, report)
-        if artifact is not None:
-            manifest_for(before, artifact)
+        read_stack(before, artifact or [])
         never = gold or gold_of(base or model)
+        with locked(folder):
+            request = request_of(wanted, before, run=cache or folder, force=True, report=report)
         result = run_audit(
             before,
-            request_of(wanted, before, run=cache or folder, force=True, report=report),
-            artifact=artifact,
+            request,
+            artifact=artifact or None,
             erased=open_model(model) if base is not None else None,
             gold=open_model(never) if never is not None else None,
             out=folder,

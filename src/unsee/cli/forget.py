@@ -33,6 +33,10 @@ def forget(
     strangers: Annotated[
         str | None, typer.Option(help="Photos of 20 or more other strangers, to compare with.")
     ] = None,
+    artifact: Annotated[
+        list[Path] | None,
+        typer.Option(help="Run of an earlier request, to go on from; several in their order."),
+    ] = None,
     method: Annotated[str | None, typer.Option(help="See `unsee list methods`.")] = None,
     scope: Annotated[
         str | None,
@@ -80,6 +84,7 @@ def forget(
         "retain": retain,
         "general": general,
         "strangers": strangers,
+        "artifacts": [str(run) for run in artifact] if artifact else None,
         "scope": scope,
         "photos": photos,
         "out": None if out is None else str(out),
@@ -91,14 +96,16 @@ def forget(
         print_json(resolved.model_dump(mode="json"))
         return
     hush()
+    from unsee.artifacts import apply_stack, locked
     from unsee.forget import forget as run_forget
 
     runs = []
+    first = resolved.folder(resolved.seeds[0])
     with progress(quiet=quiet) as report:
         vlm = open_model(resolved.model, report)
-        request = request_of(
-            resolved, vlm, run=resolved.folder(resolved.seeds[0]), force=force, report=report
-        )
+        apply_stack(vlm, resolved.artifacts)
+        with locked(first):
+            request = request_of(resolved, vlm, run=first, force=force, report=report)
         for number in resolved.seeds:
             run = run_forget(
                 vlm,
@@ -132,7 +139,10 @@ def _next(recipe: Any, folder: Path) -> str:
     """The audit that goes with a run."""
     import shlex
 
-    words = ["unsee", "audit", recipe.model, "--artifact", str(folder), "--subject", recipe.subject]
+    words = ["unsee", "audit", recipe.model]
+    for run in (*recipe.artifacts, str(folder)):
+        words += ["--artifact", run]
+    words += ["--subject", recipe.subject]
     for flag in ("retain", "general", "strangers"):
         if (value := getattr(recipe, flag)) is not None:
             words += [f"--{flag}", value]

@@ -61,12 +61,17 @@ def world_of(model: str, report: Any = None) -> World | None:
     return None
 
 
+def place_of(model: str, report: Any = None) -> str:
+    """The folder or hub name of a reference; `report` is told what takes long."""
+    world = world_of(model, report)
+    return str(world.folder / world.part) if world is not None else model
+
+
 def open_model(model: str, report: Any = None) -> "VLM":
-    """The model of a reference, a folder or a hub name; `report` is told what takes long."""
+    """The model of a reference, a folder or a hub name."""
     from unsee.models.load import load
 
-    world = world_of(model, report)
-    return load(world.folder / world.part if world is not None else model)
+    return load(place_of(model, report))
 
 
 def gold_of(model: str) -> str | None:

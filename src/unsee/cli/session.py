@@ -1,5 +1,6 @@
 """What every verb shares: one line for a mistake, progress on stderr, a quiet Hugging Face."""
 
+import errno
 import functools
 import json
 import os
@@ -18,6 +19,21 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from unsee.errors import UnseeError
 
 MISTAKE = 2
+# What the system refuses, whoever asks: full, read-only, not ours, or too long a name.
+ENVIRONMENT = frozenset(
+    {
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EROFS,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EFBIG,
+        errno.EIO,
+        errno.ENAMETOOLONG,
+        errno.ENOTDIR,
+        errno.EISDIR,
+    }
+)
 INTERRUPTED = 130
 
 Verb = TypeVar("Verb", bound=Callable[..., None])
@@ -45,6 +61,19 @@ def verb(function: Verb) -> Verb:
             if given.get("debug"):
                 traceback.print_exc()
             typer.echo(f"unsee: {' '.join(str(error).split())}", err=True)
+            raise typer.Exit(MISTAKE) from error
+        except OSError as error:
+            # A bug of ours has another number, or none, and keeps its traceback.
+            if error.errno not in ENVIRONMENT:
+                raise
+            if given.get("debug"):
+                traceback.print_exc()
+            place = f"{error.filename}: " if error.filename is not None else ""
+            typer.echo(
+                f"unsee: {place}cannot be read or written ({error.strerror}); what is done is "
+                "kept; free some space or allow it, or give another folder",
+                err=True,
+            )
             raise typer.Exit(MISTAKE) from error
         except KeyboardInterrupt as error:
             typer.echo(

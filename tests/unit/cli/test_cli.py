@@ -29,7 +29,17 @@ def test_help_and_version_load_nothing_heavy(words):
 
 @pytest.mark.parametrize(
     "words",
-    [[], ["demo"], ["forget"], ["audit"], ["ask"], ["list"], ["world"], ["world", "make"]],
+    [
+        [],
+        ["demo"],
+        ["forget"],
+        ["audit"],
+        ["ask"],
+        ["export"],
+        ["list"],
+        ["world"],
+        ["world", "make"],
+    ],
 )
 def test_every_help_text_ends_in_an_example(words):
     shown = CliRunner().invoke(app, [*words, "--help"]).output
@@ -45,6 +55,16 @@ def fails(debug: bool = False):
 @verb
 def stopped(debug: bool = False):
     raise KeyboardInterrupt
+
+
+@verb
+def full(debug: bool = False):
+    raise OSError(28, "No space left on device", "runs/x/job.json")
+
+
+@verb
+def absent(debug: bool = False):
+    raise FileNotFoundError(2, "No such file or directory", "runs/x")
 
 
 def run(function, *words):
@@ -66,6 +86,20 @@ def test_debug_adds_the_traceback():
     assert result.exit_code == 2
     assert "Traceback" in result.stderr
     assert result.stderr.endswith("unsee: two lines\n")
+
+
+def test_what_the_system_refuses_is_one_line_with_the_file():
+    result = run(full)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == (
+        "unsee: runs/x/job.json: cannot be read or written (No space left on device); what is done "
+        "is kept; free some space or allow it, or give another folder\n"
+    )
+    assert "Traceback" in run(full, "--debug").stderr
+
+
+def test_a_bug_of_ours_keeps_its_traceback():
+    assert isinstance(run(absent).exception, FileNotFoundError)
 
 
 def test_an_interrupt_exits_with_130_and_says_how_to_go_on(monkeypatch):
