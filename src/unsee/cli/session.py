@@ -35,7 +35,7 @@ def version_of(package: str) -> str:
 
 
 def verb(function: Verb) -> Verb:
-    """A verb whose user's mistakes are one line on stderr and exit with 2, interrupts with 130."""
+    """A verb whose user's mistakes are a line each on stderr and exit with 2, interrupts with 130."""
 
     @functools.wraps(function)
     def run(*args: Any, **given: Any) -> None:
@@ -44,7 +44,8 @@ def verb(function: Verb) -> Verb:
         except UnseeError as error:
             if given.get("debug"):
                 traceback.print_exc()
-            typer.echo(f"unsee: {' '.join(str(error).split())}", err=True)
+            faults = [" ".join(fault.split()) for fault in error.args]
+            typer.echo("unsee: " + "\n       ".join(faults), err=True)
             raise typer.Exit(MISTAKE) from error
         except KeyboardInterrupt as error:
             typer.echo(
