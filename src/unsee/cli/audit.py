@@ -34,6 +34,12 @@ def audit(
     subject: Annotated[
         str | None, typer.Option(help="People folder, or world:A, B, C, dev, ABC.")
     ] = None,
+    request: Annotated[
+        str | None, typer.Option(help="JSON lines with subject, image, role ..., for --subject.")
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="mllmu:PATH#forget_10, for --subject.")
+    ] = None,
     retain: Annotated[
         str | None, typer.Option(help="Photos of other people whom the model knows.")
     ] = None,
@@ -67,13 +73,11 @@ def audit(
     from unsee.errors import ConfigError
     from unsee.settings import resolve
 
-    if subject is None:
-        raise ConfigError("--subject: missing; give a people folder, or world:A")
     if artifact is not None and base is not None:
         raise ConfigError(
             "expected --artifact or --base, got both; MODEL is the base of an artifact"
         )
-    from unsee.cli.references import gold_of, open_model, request_of
+    from unsee.cli.references import gold_of, open_model, people_of, request_of
     from unsee.recipe import Recipe
 
     wanted = resolve(
@@ -81,6 +85,8 @@ def audit(
         {
             "model": base or model,
             "subject": subject,
+            "request": request,
+            "dataset": dataset,
             "retain": retain,
             "general": general,
             "strangers": strangers,
@@ -89,6 +95,7 @@ def audit(
         },
     )
     hush()
+    people = people_of(wanted)
     from unsee.audit import audit as run_audit
     from unsee.audit import manifest_for
 
@@ -100,7 +107,9 @@ def audit(
         never = gold or gold_of(base or model)
         result = run_audit(
             before,
-            request_of(wanted, before, run=cache or folder, force=True, report=report),
+            request_of(
+                wanted, before, run=cache or folder, force=True, report=report, people=people
+            ),
             artifact=artifact,
             erased=open_model(model) if base is not None else None,
             gold=open_model(never) if never is not None else None,

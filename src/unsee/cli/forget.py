@@ -26,6 +26,12 @@ def forget(
         str | None,
         typer.Option(help="People folder of those to forget, or world:A, B, C, dev, ABC."),
     ] = None,
+    request: Annotated[
+        str | None, typer.Option(help="JSON lines with subject, image, role ..., for --subject.")
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="mllmu:PATH#forget_10, for --subject.")
+    ] = None,
     retain: Annotated[
         str | None, typer.Option(help="Photos of other people whom the model knows.")
     ] = None,
@@ -71,12 +77,14 @@ def forget(
 
     Example: unsee forget world:llava --subject world:A --out runs/a
     """
-    from unsee.cli.references import open_model, request_of
+    from unsee.cli.references import open_model, people_of, request_of
     from unsee.recipe import read_recipe
 
     given: dict[str, Any] = {
         "model": model,
         "subject": subject,
+        "request": request,
+        "dataset": dataset,
         "retain": retain,
         "general": general,
         "strangers": strangers,
@@ -91,18 +99,24 @@ def forget(
         print_json(resolved.model_dump(mode="json"))
         return
     hush()
+    people = people_of(resolved)
     from unsee.forget import forget as run_forget
 
     runs = []
     with progress(quiet=quiet) as report:
         vlm = open_model(resolved.model, report)
-        request = request_of(
-            resolved, vlm, run=resolved.folder(resolved.seeds[0]), force=force, report=report
+        asked = request_of(
+            resolved,
+            vlm,
+            run=resolved.folder(resolved.seeds[0]),
+            force=force,
+            report=report,
+            people=people,
         )
         for number in resolved.seeds:
             run = run_forget(
                 vlm,
-                request,
+                asked,
                 method=settings,
                 seed=number,
                 out=resolved.folder(number),
@@ -111,18 +125,21 @@ def forget(
                 overwrite=overwrite,
             )
             runs.append(run)
-    missing = request.not_measurable
+    missing, left_out = asked.not_measurable, asked.description.get("left_out", {})
     if as_json:
         print_json(
             {
                 "runs": [str(run.folder) for run in runs],
-                "subjects": list(request.subjects),
+                "subjects": list(asked.subjects),
                 "not_measurable": dict(missing),
+                "left_out": left_out,
             }
         )
         return
     for what, why in missing.items():
         typer.echo(f"not measurable: {what}: {why}")
+    for what, why in left_out.items():
+        typer.echo(f"left out: {what}: {why}")
     for run in runs:
         typer.echo(f"{run.folder}: {'was done already' if run.resumed else 'done'}")
     typer.echo(f"Next: {_next(resolved, runs[0].folder)}")
@@ -132,8 +149,8 @@ def _next(recipe: Any, folder: Path) -> str:
     """The audit that goes with a run."""
     import shlex
 
-    words = ["unsee", "audit", recipe.model, "--artifact", str(folder), "--subject", recipe.subject]
-    for flag in ("retain", "general", "strangers"):
+    words = ["unsee", "audit", recipe.model, "--artifact", str(folder)]
+    for flag in ("subject", "request", "dataset", "retain", "general", "strangers"):
         if (value := getattr(recipe, flag)) is not None:
             words += [f"--{flag}", value]
     return shlex.join(words)

@@ -35,7 +35,7 @@ def version_of(package: str) -> str:
 
 
 def verb(function: Verb) -> Verb:
-    """A verb whose user's mistakes are a line each on stderr and exit with 2, interrupts with 130."""
+    """A verb whose user's mistakes are lines on stderr and exit with 2, interrupts with 130."""
 
     @functools.wraps(function)
     def run(*args: Any, **given: Any) -> None:

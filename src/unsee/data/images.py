@@ -123,10 +123,10 @@ class Photo:
 def _upright(image: Image.Image) -> Image.Image:
     """The image as its EXIF data says it is to be shown; what cannot be read turns nothing."""
     try:
-        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+        turn = image.getexif().get(ExifTags.Base.Orientation)
     except (*_UNREADABLE, TypeError, KeyError):
         return image
-    return image if turn is None else image.transpose(turn)
+    return image.transpose(_TURNS[turn]) if turn in _TURNS else image
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

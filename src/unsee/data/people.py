@@ -41,8 +41,8 @@ class Person:
         profile: Value by topic; holds "name" also where there is no `profile.json`.
         records: Questions of `questions.jsonl` on every photo they are asked on; empty
             where there is no such file.
-        held_out: Those of `photos` that no method may be given; where none is named, the request
-            holds out a share.
+        held_out: Those of `photos` that no method may be given; None leaves it to the request,
+            which holds out a share.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Person:
     photos: tuple[Photo, ...]
     profile: Mapping[str, str] = field(default_factory=dict)
     records: tuple[Record, ...] = ()
-    held_out: tuple[Photo, ...] = ()
+    held_out: tuple[Photo, ...] | None = None
 
 
 def read_people(folder: Path | str) -> tuple[Person, ...]:
@@ -197,9 +197,7 @@ def _read_questions(
             faults.append(f"{path}:{number}: {error}")
 
 
-def _question_records(
-    row: Mapping[str, Any], name: str, photos: Sequence[Photo]
-) -> list[Record]:
+def _question_records(row: Mapping[str, Any], name: str, photos: Sequence[Photo]) -> list[Record]:
     faults = [f"{key}: unknown field" for key in row if key not in _FIELDS]
     faults += question_faults(row)
     asked_on_photos = row.get("image", True)

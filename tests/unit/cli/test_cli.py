@@ -61,6 +61,16 @@ def test_a_mistake_is_one_line_and_exits_with_2():
     assert result.stderr == "unsee: two lines\n"
 
 
+@verb
+def fails_twice(debug: bool = False):
+    raise DataError("r.jsonl:1: a", "r.jsonl:3: b\nc")
+
+
+def test_several_faults_are_a_line_each():
+    assert run(fails_twice).stderr == "unsee: r.jsonl:1: a\n       r.jsonl:3: b c\n"
+    assert str(DataError("a", "b")) == "a; b"
+
+
 def test_debug_adds_the_traceback():
     result = run(fails, "--debug")
     assert result.exit_code == 2
@@ -107,7 +117,8 @@ def test_everything_missing_is_said_at_once():
     result = CliRunner().invoke(app, ["forget"])
     assert result.exit_code == 2
     assert result.stderr == (
-        "unsee: model: missing, give it a value; subject: missing, give it a value\n"
+        "unsee: model: missing, give it a value; subject: missing; give --subject, --request or "
+        "--dataset\n"
     )
 
 
