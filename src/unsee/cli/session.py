@@ -1,6 +1,8 @@
 """What every verb shares: one line for a mistake, progress on stderr, a quiet Hugging Face."""
 
+import codecs
 import functools
+import io
 import json
 import os
 import shlex
@@ -58,7 +60,18 @@ def verb(function: Verb) -> Verb:
 
 def command_line() -> str:
     """The command as it was typed, without the path of the program."""
-    return shlex.join(["unsee", *sys.argv[1:]])
+    # Python keeps bytes that the locale cannot decode as half surrogate pairs, which no file takes.
+    words = (
+        word.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for word in sys.argv
+    )
+    return shlex.join(["unsee", *list(words)[1:]])
+
+
+def print_anything() -> None:
+    """Have stdout and stderr escape what the terminal's encoding lacks, such as a name."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def hush() -> None:
@@ -100,5 +113,6 @@ def progress(*, quiet: bool) -> Iterator[Report | None]:
 
 
 def print_json(table: Mapping[str, Any]) -> None:
-    """A result for machines, on stdout."""
-    typer.echo(json.dumps(table, ensure_ascii=False, indent=1, allow_nan=False))
+    """A result for machines, on stdout; with escapes where that takes ASCII only."""
+    unicode = codecs.lookup(sys.stdout.encoding or "ascii").name == "utf-8"
+    typer.echo(json.dumps(table, ensure_ascii=not unicode, indent=1, allow_nan=False))
