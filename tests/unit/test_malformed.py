@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from PIL import Image
 from typer.testing import CliRunner
 
-from unsee.artifacts import load_manifest
 from unsee.cli import app
 from unsee.data.mllmu import row_records
 from unsee.data.people import read_people
@@ -76,31 +75,6 @@ def test_people_folders(home, profile, questions):
     (home / "profile.json").write_bytes(profile)
     (home / "questions.jsonl").write_bytes(questions)
     harmless(lambda: read_people(home), home)
-
-
-CHANGED = {
-    "format": 1,
-    "kind": "weights",
-    "base_fingerprint": "0" * 16,
-    "base_source": "m",
-    "files": {"weights.safetensors": {"bytes": 0, "sha256": "0" * 64}},
-    "tensors": {},
-    "canary": {},
-}
-
-
-@many(300)
-@given(
-    content=st.dictionaries(st.sampled_from(sorted(CHANGED)), VALUES, max_size=3)
-    .map(lambda more: json.dumps({**CHANGED, **more}).encode())
-    | st.dictionaries(TEXTS, VALUES, max_size=2).map(
-        lambda files: json.dumps({**CHANGED, "files": files}).encode()
-    )
-    | LINES
-)  # fmt: skip
-def test_manifests(home, content):
-    (home / "manifest.json").write_bytes(content)
-    harmless(lambda: load_manifest(home), home)
 
 
 @many(150)
