@@ -1,3 +1,5 @@
+# pyright: reportOptionalMemberAccess=false, reportOptionalIterable=false
+# pyright: reportOptionalOperand=false, reportOperatorIssue=false, reportArgumentType=false
 import io
 import json
 
