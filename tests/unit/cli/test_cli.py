@@ -162,6 +162,7 @@ def test_a_clock_that_jumps_back_leaves_progress_and_time_left_as_they_are(monke
     clock = itertools.count(2e9, -3600.0)
     monkeypatch.setattr(time, "time", lambda: next(clock))
     with progress(quiet=False) as report:
+        assert report is not None
         for done in range(1, 5):
             report("training", done, 4)
     shown = capsys.readouterr().err
