@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from unsee.errors import ConfigError
 from unsee.methods import METHODS
@@ -13,6 +13,7 @@ from unsee.requests import Scope
 from unsee.settings import Settings, overrides, read_toml, resolve
 
 DEFAULT_METHOD = "vkd"
+_SOURCES = ("subject", "request", "dataset")
 
 
 class Recipe(Settings):
@@ -20,6 +21,8 @@ class Recipe(Settings):
 
     Attributes:
         model: Folder, hub name, or `world:llava`.
+        request: JSON lines that say who is on which photo, instead of `subject`.
+        dataset: A benchmark's split, `mllmu:PATH#forget_10`, instead of `subject`.
         subject: People folder of those to forget, or `world:A`, `world:B`, `world:C`, `world:dev`
             or `world:ABC`.
         retain: People folder, or loose photos, of those to keep; not for a world.
@@ -37,7 +40,9 @@ class Recipe(Settings):
     """
 
     model: str
-    subject: str
+    request: str | None = None
+    dataset: str | None = None
+    subject: str | None = Field(None, validate_default=True)
     retain: str | None = None
     general: str | None = None
     strangers: str | None = None
@@ -49,6 +54,20 @@ class Recipe(Settings):
     out: str = "runs/forget"
     artifacts: tuple[str, ...] = ()
     method: dict[str, Any] = Field(default_factory=lambda: {"name": DEFAULT_METHOD})
+
+    @field_validator("subject")
+    @classmethod
+    def _one_source(cls, subject: str | None, info: Any) -> str | None:
+        """Beside the faults of other fields, not after them: hence no check of the whole model."""
+        given = {"subject": subject, **{name: info.data.get(name) for name in _SOURCES[1:]}}
+        named = [f"--{name}" for name in _SOURCES if given[name] is not None]
+        if not named:
+            raise ValueError("missing; give --subject, --request or --dataset")
+        if len(named) > 1:
+            raise ValueError(
+                f"expected --subject, --request or --dataset, got {' and '.join(named)}; give one"
+            )
+        return subject
 
     def folder(self, seed: int) -> Path:
         """Where the run with this seed goes."""

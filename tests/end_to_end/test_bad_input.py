@@ -275,3 +275,67 @@ def test_artifact_of_another_base(case, tmp_path, tiny_folder):
     assert result.stderr.endswith("load the model it was made for\n")
     assert sorted((tmp_path / "runs" / "x").iterdir()) == before
     assert not (tmp_path / "audit").exists()
+
+
+@pytest.mark.parametrize("verb", ["forget", "audit"])
+def test_all_bad_rows_of_a_request_at_once(case, tmp_path, verb):
+    path = tmp_path / "request.jsonl"
+    rows = [{"subject": "Jane", "image": "../x.png"}, {"image": "https://x/y.png"}, [1]]
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+    case["--request"] = str(path)
+    del case["--subject"]
+    result = run(verb, case)
+    assert (result.exit_code, result.stdout) == (2, "")
+    lines = result.stderr.splitlines()
+    assert lines[0].startswith(f"unsee: {path}:1: image: expected a path inside the request's")
+    assert lines[1].startswith(f"       {path}:2: image: expected a path, got an address")
+    assert lines[2].startswith(f"       {path}:3: expected an object, got [1]")
+    assert len(lines) == 3
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("verb", ["forget", "audit"])
+def test_two_sources_of_people(case, tmp_path, verb):
+    case["--dataset"] = "mllmu:bench#forget_10"
+    refused(
+        run(verb, case),
+        tmp_path,
+        start="subject: expected --subject, --request or --dataset, got --subject and --dataset",
+        end=f"give one (got '{case['--subject']}')",
+    )
+
+
+@pytest.mark.parametrize("verb", ["forget", "audit"])
+def test_no_source_of_people(case, tmp_path, verb):
+    del case["--subject"]
+    refused(
+        run(verb, case),
+        tmp_path,
+        start="subject: missing; give --subject, ",
+        end="--request or --dataset",
+    )
+
+
+def test_a_request_without_people_to_keep(case, tmp_path):
+    path = tmp_path / "forget" / "request.jsonl"
+    path.write_text('{"subject": "Jane", "image": "jane_doe/photo_00.png"}')
+    del case["--subject"], case["--general"]
+    case["--request"] = str(path)
+    refused(
+        run("forget", case),
+        tmp_path,
+        start=f"--general: missing; give rows of role general in {path}, or a folder with photos",
+        end="without them it unlearns to look at photos at all",
+    )
+
+
+def test_a_missing_split_of_a_benchmark(case, tmp_path):
+    (tmp_path / "bench").mkdir()
+    del case["--subject"]
+    case["--dataset"] = f"mllmu:{tmp_path}/bench#forget_10"
+    refused(
+        run("forget", case),
+        tmp_path,
+        start=f"mllmu:{tmp_path}/bench#forget_10: no such split; expected forget_5.parquet",
+        end="(splits there: none)",
+    )

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from unsee.cli import ask, audit, demo, export, forget, listing, world
-from unsee.cli.session import version_of
+from unsee.cli.session import print_anything, version_of
 
 app = typer.Typer(
     name="unsee",
@@ -50,4 +50,5 @@ def _options(
 
 def main() -> None:
     """Entry point of the `unsee` command."""
+    print_anything()
     app()

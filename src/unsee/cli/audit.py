@@ -37,6 +37,12 @@ def audit(
     subject: Annotated[
         str | None, typer.Option(help="People folder, or world:A, B, C, dev, ABC.")
     ] = None,
+    request: Annotated[
+        str | None, typer.Option(help="JSON lines with subject, image, role ..., for --subject.")
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="mllmu:PATH#forget_10, for --subject.")
+    ] = None,
     retain: Annotated[
         str | None, typer.Option(help="Photos of other people whom the model knows.")
     ] = None,
@@ -70,13 +76,11 @@ def audit(
     from unsee.errors import ConfigError
     from unsee.settings import resolve
 
-    if subject is None:
-        raise ConfigError("--subject: missing; give a people folder, or world:A")
     if artifact and base is not None:
         raise ConfigError(
             "expected --artifact or --base, got both; MODEL is the base of an artifact"
         )
-    from unsee.cli.references import gold_of, open_model, request_of
+    from unsee.cli.references import gold_of, open_model, people_of, request_of
     from unsee.recipe import Recipe
 
     wanted = resolve(
@@ -84,6 +88,8 @@ def audit(
         {
             "model": base or model,
             "subject": subject,
+            "request": request,
+            "dataset": dataset,
             "retain": retain,
             "general": general,
             "strangers": strangers,
@@ -92,6 +98,7 @@ def audit(
         },
     )
     hush()
+    people = people_of(wanted)
     from unsee.artifacts import locked, read_stack
     from unsee.audit import audit as run_audit
 
@@ -101,7 +108,9 @@ def audit(
         read_stack(before, artifact or [])
         never = gold or gold_of(base or model)
         with locked(folder):
-            request = request_of(wanted, before, run=cache or folder, force=True, report=report)
+            request = request_of(
+                wanted, before, run=cache or folder, force=True, report=report, people=people
+            )
         result = run_audit(
             before,
             request,

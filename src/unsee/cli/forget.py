@@ -26,6 +26,12 @@ def forget(
         str | None,
         typer.Option(help="People folder of those to forget, or world:A, B, C, dev, ABC."),
     ] = None,
+    request: Annotated[
+        str | None, typer.Option(help="JSON lines with subject, image, role ..., for --subject.")
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="mllmu:PATH#forget_10, for --subject.")
+    ] = None,
     retain: Annotated[
         str | None, typer.Option(help="Photos of other people whom the model knows.")
     ] = None,
@@ -75,12 +81,14 @@ def forget(
 
     Example: unsee forget world:llava --subject world:A --out runs/a
     """
-    from unsee.cli.references import open_model, request_of
+    from unsee.cli.references import open_model, people_of, request_of
     from unsee.recipe import read_recipe
 
     given: dict[str, Any] = {
         "model": model,
         "subject": subject,
+        "request": request,
+        "dataset": dataset,
         "retain": retain,
         "general": general,
         "strangers": strangers,
@@ -96,6 +104,7 @@ def forget(
         print_json(resolved.model_dump(mode="json"))
         return
     hush()
+    people = people_of(resolved)
     from unsee.artifacts import apply_stack, locked
     from unsee.forget import forget as run_forget
 
@@ -105,11 +114,11 @@ def forget(
         vlm = open_model(resolved.model, report)
         apply_stack(vlm, resolved.artifacts)
         with locked(first):
-            request = request_of(resolved, vlm, run=first, force=force, report=report)
+            asked = request_of(resolved, vlm, run=first, force=force, report=report, people=people)
         for number in resolved.seeds:
             run = run_forget(
                 vlm,
-                request,
+                asked,
                 method=settings,
                 seed=number,
                 out=resolved.folder(number),
@@ -118,18 +127,21 @@ def forget(
                 overwrite=overwrite,
             )
             runs.append(run)
-    missing = request.not_measurable
+    missing, left_out = asked.not_measurable, asked.description.get("left_out", {})
     if as_json:
         print_json(
             {
                 "runs": [str(run.folder) for run in runs],
-                "subjects": list(request.subjects),
+                "subjects": list(asked.subjects),
                 "not_measurable": dict(missing),
+                "left_out": left_out,
             }
         )
         return
     for what, why in missing.items():
         typer.echo(f"not measurable: {what}: {why}")
+    for what, why in left_out.items():
+        typer.echo(f"left out: {what}: {why}")
     for run in runs:
         typer.echo(f"{run.folder}: {'was done already' if run.resumed else 'done'}")
     typer.echo(f"Next: {_next(resolved, runs[0].folder)}")
@@ -142,8 +154,7 @@ def _next(recipe: Any, folder: Path) -> str:
     words = ["unsee", "audit", recipe.model]
     for run in (*recipe.artifacts, str(folder)):
         words += ["--artifact", run]
-    words += ["--subject", recipe.subject]
-    for flag in ("retain", "general", "strangers"):
+    for flag in ("subject", "request", "dataset", "retain", "general", "strangers"):
         if (value := getattr(recipe, flag)) is not None:
             words += [f"--{flag}", value]
     return shlex.join(words)
