@@ -108,12 +108,12 @@ def audit(
         read_stack(before, artifact or [])
         never = gold or gold_of(base or model)
         with locked(folder):
-            request = request_of(
+            asked = request_of(
                 wanted, before, run=cache or folder, force=True, report=report, people=people
             )
         result = run_audit(
             before,
-            request,
+            asked,
             artifact=artifact or None,
             erased=open_model(model) if base is not None else None,
             gold=open_model(never) if never is not None else None,

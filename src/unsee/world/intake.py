@@ -9,7 +9,8 @@ from pathlib import Path
 from unsee.data.images import Photo
 from unsee.data.people import PROFILE, QUESTIONS, Person, read_people
 from unsee.errors import DataError
-from unsee.requests.albums import FEWEST_TO_HOLD_OUT, part, people_of
+from unsee.requests.albums import FEWEST_TO_HOLD_OUT, part
+from unsee.requests.folders import read_sides
 from unsee.world.photographed import Photographed, stored_photo
 from unsee.world.profiles import FIRST_NAMES, LAST_NAMES, TOPICS, Profile, deal_facts
 from unsee.world.roles import ROLES_FILE, deal_roles, missing_roles, read_roles
@@ -34,7 +35,7 @@ def read_photographed(folder: Path, strangers: Path | None = None, *, seed: int)
     """
     folder = Path(folder)
     people = read_people(folder, beside=(ROLES_FILE,))
-    others = people_of(strangers, "strangers") if strangers is not None else ()
+    others = read_sides({"strangers": strangers}).get("strangers", ())
     slugs = [person.slug for person in people]
     faults = list(_too_few(folder, people, strangers, others))
     said = read_roles(folder / ROLES_FILE, slugs, faults)
