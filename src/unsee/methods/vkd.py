@@ -115,7 +115,7 @@ class VKD(Trained):
     output_every: int = Field(1, ge=0)
     beta: float = Field(0.4, gt=0)
     forget_weight: float = Field(1.0, ge=0)
-    output_weight: float = Field(2.0, ge=0)
+    output_weight: float = Field(1.0, ge=0)
     distill_weight: float = Field(10.0, ge=0)
     retain_weight: float = Field(1.0, ge=0)
     blocks: int = Field(-1, ge=-1)
