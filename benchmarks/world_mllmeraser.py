@@ -25,7 +25,7 @@ from unsee.world import materialise
 RESULT = Path("docs/results/world-mllmeraser.json")
 GATES: dict[str, dict[str, Any]] = {
     "calibrated": {},
-    # Chosen on development people, as the defaults are.
+    # One try on development people; not tuned.
     "published": {"gate": "published", "strength": 0.5},
 }
 SEEDS = (0, 1, 2)

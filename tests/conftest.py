@@ -96,3 +96,35 @@ def small_split():
         ),
         subjects=("Ada", "Bo"),
     )
+
+
+def _photograph(person, index, size=(16, 16)):
+    """A grey picture of nobody; another index is another photo of the same person."""
+    import numpy as np
+    from PIL import Image
+
+    blocks = np.random.default_rng(person).integers(0, 256, (4, 4), dtype=np.uint8)
+    large = np.asarray(Image.fromarray(blocks).resize(size, Image.Resampling.BICUBIC), float)
+    noise = np.random.default_rng((person, index)).normal(0, 8, large.shape)
+    return Image.fromarray((large + noise).clip(0, 255).astype(np.uint8))
+
+
+@pytest.fixture(scope="session")
+def photograph():
+    """Makes a photo of a person by their numbers."""
+    return _photograph
+
+
+@pytest.fixture(scope="session")
+def write_photographs():
+    """Writes a people folder in the layout of the AT&T faces: `s1/1.pgm` and so on."""
+
+    def write(folder, people=12, photos=5, size=(16, 16), name="s{}"):
+        for person in range(people):
+            home = folder / name.format(person + 1)
+            home.mkdir(parents=True)
+            for index in range(photos):
+                _photograph(person, index, size).save(home / f"{index + 1}.pgm")
+        return folder
+
+    return write

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from unsee.erasers import ERASERS
     from unsee.erasers.protocol import erased
     from unsee.errors import ArtifactError, ConfigError, DataError, LayoutError, UnseeError
+    from unsee.export import export
     from unsee.forget import forget
     from unsee.methods import METHODS
     from unsee.models.families import FAMILIES
@@ -36,6 +37,7 @@ __all__ = [
     "UnseeError",
     "audit",
     "erased",
+    "export",
     "forget",
     "load",
 ]
@@ -57,6 +59,7 @@ _HOMES = {
     "UnseeError": "unsee.errors",
     "audit": "unsee.audit",
     "erased": "unsee.erasers.protocol",
+    "export": "unsee.export",
     "forget": "unsee.forget",
     "load": "unsee.models.load",
 }

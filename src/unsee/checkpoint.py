@@ -7,6 +7,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from unsee.artifacts.files import storing
 from unsee.errors import ArtifactError
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -33,8 +34,12 @@ def save_checkpoint(
         for key, value in optimizer.state[p].items():
             tensors[f"optimizer.{key}.{name}"] = value.clone().contiguous()
     partial = path.with_suffix(".partial")
-    save_file(tensors, partial, metadata={"identity": identity, "step": str(step)})
-    partial.replace(path)
+    try:
+        with storing(path):
+            save_file(tensors, partial, metadata={"identity": identity, "step": str(step)})
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def resume(

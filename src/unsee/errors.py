@@ -7,7 +7,17 @@ line prints it and exits with 2; anything else is our bug and keeps its tracebac
 
 
 class UnseeError(Exception):
-    """Something the user can put right."""
+    """Something the user can put right.
+
+    Args:
+        faults: A line each; the message joins them by semicolons.
+    """
+
+    def __init__(self, *faults: str) -> None:
+        super().__init__(*faults)
+
+    def __str__(self) -> str:
+        return "; ".join(self.args)
 
 
 class ConfigError(UnseeError, ValueError):

@@ -1,9 +1,7 @@
 """Forget: from a model and a request to a run folder that holds what changed."""
 
-import fcntl
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,11 +11,13 @@ from typing import Any
 
 from unsee.artifacts import (
     atomic_write_json,
+    check_run,
     load_manifest,
-    refuse_existing_run,
+    locked,
     save_weights,
     take_canary,
 )
+from unsee.artifacts.stack import stack_of
 from unsee.checkpoint import CHECKPOINT
 from unsee.cost import peak_memory
 from unsee.data.records import Record, Split
@@ -39,6 +39,7 @@ FILES = (
     MANIFEST,
     "weights.safetensors",
     "eraser.safetensors",
+    "adapter.safetensors",
     "canary.safetensors",
     CHECKPOINT,
     JOB,
@@ -86,7 +87,8 @@ def forget(
     from its last checkpoint when the same is asked for again; one that is finished is returned.
 
     Args:
-        vlm: The base as it was opened.
+        vlm: The base as it was opened, or with the artifacts of earlier requests on it: then the
+            run is made on top of these, and they must be loaded before it.
         request: What to forget and what to keep.
         method: Settings of a registered method or eraser.
         seed: Seeds every draw.
@@ -96,7 +98,8 @@ def forget(
         overwrite: Remove what an earlier run left in the folder.
 
     Raises:
-        ArtifactError: If the folder belongs to another run, or another process works in it.
+        ArtifactError: If the folder belongs to another run, is one that this one is made on top
+            of, or another process works in it.
         DataError: If there is nothing to forget.
     """
     split = request if isinstance(request, Split) else request.split
@@ -105,9 +108,13 @@ def forget(
         "method": {"name": method_name(method), "settings": method.model_dump(mode="json")},
         "seed": seed,
         "base_fingerprint": vlm.fingerprint,
+        "stack": [run.fingerprint for run in vlm.stack],
         "split": split_digest(split),
     }
-    with _locked(out):
+    if any(Path(run.folder).resolve() == out.resolve() for run in vlm.stack):
+        raise ArtifactError(f"{out}: this run is made on top of it; give another --out")
+    with locked(out):
+        out.chmod(0o700)
         if overwrite:
             _clear(out)
         if (out / MANIFEST).exists():
@@ -138,7 +145,7 @@ def forget(
         with _begun(out, job) as resumed, restored(vlm.model):
             result = train(vlm, split, method, seed=seed, folder=out, progress=progress)
             told = fields("weights", result.trained_parameters, result.steps)
-            manifest = save_weights(out, vlm, result.changed, told, canary)
+            manifest = save_weights(out, vlm, result.changed, told, canary, adapter=result.adapter)
         (out / CHECKPOINT).unlink(missing_ok=True)
     return Run(out, manifest, resumed=resumed)
 
@@ -180,35 +187,6 @@ def _description(request: Request | Split) -> dict[str, Any]:
     return dict(request.description)
 
 
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """The folder, made if need be, for this process alone; a killed process leaves no lock."""
-    if folder.exists() and not folder.is_dir():
-        refuse_existing_run(folder)
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder.chmod(0o700)
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ArtifactError(
-                f"{folder}: another process works in it; wait for it, or give another --out"
-            ) from error
-        yield
-    finally:
-        os.close(handle)
-        for path in made:
-            _remove_if_empty(path)
-
-
-def _remove_if_empty(folder: Path) -> None:
-    """A run that was refused leaves no empty folder behind."""
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
-
-
 def _clear(folder: Path) -> None:
     for name in FILES:
         (folder / name).unlink(missing_ok=True)
@@ -216,10 +194,12 @@ def _clear(folder: Path) -> None:
 
 def _finished(folder: Path, job: Mapping[str, Any]) -> Run:
     manifest = load_manifest(folder)
+    check_run(manifest, where=folder / MANIFEST)
     made = {
         "method": {key: manifest["method"][key] for key in ("name", "settings")},
         "seed": manifest["seeds"][0],
         "base_fingerprint": manifest["base_fingerprint"],
+        "stack": [run.fingerprint for run in stack_of(manifest)],
         "split": manifest["split"],
     }
     if made != job:
@@ -237,8 +217,9 @@ def _begun(folder: Path, job: Mapping[str, Any]) -> Iterator[bool]:
     resumed = path.exists()
     if resumed:
         try:
-            begun = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
+            # A run on the base alone may have been begun before runs could be stacked.
+            begun = {"stack": []} | json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, TypeError) as error:
             raise ArtifactError(f"{path}: damaged; give another --out, or --overwrite") from error
         if begun != job:
             raise ArtifactError(
@@ -259,6 +240,7 @@ def _difference(made: Mapping[str, Any], job: Mapping[str, Any]) -> str:
         "method": "another method or settings",
         "seed": "another seed",
         "base_fingerprint": "another base model",
+        "stack": "other artifacts beneath it",
         "split": "other photos or questions",
     }
     return " and ".join(words[key] for key in job if made.get(key) != job[key])

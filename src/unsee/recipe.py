@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from unsee.erasers import ERASERS
 from unsee.errors import ConfigError
@@ -15,6 +15,7 @@ from unsee.requests import Scope
 from unsee.settings import Settings, overrides, read_toml, resolve
 
 DEFAULT_METHOD = "vkd"
+_SOURCES = ("subject", "request", "dataset")
 
 
 class Recipe(Settings):
@@ -22,6 +23,8 @@ class Recipe(Settings):
 
     Attributes:
         model: Folder, hub name, or `world:llava`.
+        request: JSON lines that say who is on which photo, instead of `subject`.
+        dataset: A benchmark's split, `mllmu:PATH#forget_10`, instead of `subject`.
         subject: People folder of those to forget, or `world:A`, `world:B`, `world:C`, `world:dev`
             or `world:ABC`.
         retain: People folder, or loose photos, of those to keep; not for a world.
@@ -33,11 +36,15 @@ class Recipe(Settings):
         part: Half of a world's held-out items that is audited; "dev" serves choices.
         seeds: A run each.
         out: Run folder; with several seeds, `seed-0` and so on in it.
+        artifacts: Runs of earlier requests that are put on the model first, in this order; the
+            new run is made on top of them.
         method: `name` of a method or an eraser, and its settings.
     """
 
     model: str
-    subject: str
+    request: str | None = None
+    dataset: str | None = None
+    subject: str | None = Field(None, validate_default=True)
     retain: str | None = None
     general: str | None = None
     strangers: str | None = None
@@ -47,7 +54,22 @@ class Recipe(Settings):
     part: Literal["report", "dev"] = "report"
     seeds: tuple[int, ...] = Field((0,), min_length=1)
     out: str = "runs/forget"
+    artifacts: tuple[str, ...] = ()
     method: dict[str, Any] = Field(default_factory=lambda: {"name": DEFAULT_METHOD})
+
+    @field_validator("subject")
+    @classmethod
+    def _one_source(cls, subject: str | None, info: Any) -> str | None:
+        """Beside the faults of other fields, not after them: hence no check of the whole model."""
+        given = {"subject": subject, **{name: info.data.get(name) for name in _SOURCES[1:]}}
+        named = [f"--{name}" for name in _SOURCES if given[name] is not None]
+        if not named:
+            raise ValueError("missing; give --subject, --request or --dataset")
+        if len(named) > 1:
+            raise ValueError(
+                f"expected --subject, --request or --dataset, got {' and '.join(named)}; give one"
+            )
+        return subject
 
     def folder(self, seed: int) -> Path:
         """Where the run with this seed goes."""

@@ -1,5 +1,6 @@
 """A model's replies, written down as they come, so that killed work goes on where it was."""
 
+import errno
 import hashlib
 import json
 import os
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unsee.answering import answer_logprobs, generate_answers
+from unsee.artifacts.files import naming
 from unsee.data.collate import question_text
 from unsee.data.records import Record
 from unsee.errors import ArtifactError
@@ -28,7 +30,7 @@ class Replies:
     Args:
         vlm: Model to ask.
         name: What it is called in progress: base, erased or gold.
-        mark: Tells weights apart that share a fingerprint: an artifact applied to a base.
+        mark: Tells answers apart that share weights: what is changed while they are given.
         path: JSON lines to continue, shared by any number of models; None for memory alone.
         batch_size: Questions a forward pass, and between two writes.
         progress: Told stage, questions done and questions in all.
@@ -47,7 +49,8 @@ class Replies:
         self._vlm = vlm
         self._name = name
         # Replies are reused for the same weights in the same precision only.
-        self._key = "-".join(filter(None, (vlm.fingerprint, dtype_name(vlm), mark)))
+        runs = (run.fingerprint for run in vlm.stack)
+        self._key = "-".join(filter(None, (vlm.fingerprint, dtype_name(vlm), *runs, mark)))
         self._path = path
         self._batch_size = batch_size
         self._progress = progress
@@ -154,7 +157,11 @@ def _append(path: Path, text: str) -> None:
     """One write a batch, so that audits which share a file do not cut into each other's lines."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    content = text.encode()
     try:
-        os.write(handle, text.encode())
+        with naming(path):
+            # A line that was cut short stays the last one: the next reader takes it off.
+            if os.write(handle, content) < len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     finally:
         os.close(handle)

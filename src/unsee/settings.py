@@ -107,7 +107,8 @@ def _fault(cls: type[Settings], fault: dict[str, Any]) -> str:
         return f"{name}: missing, give it a value"
     message = fault["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
-    return f"{name or 'settings'}: {message} (got {fault['input']!r})"
+    got = "" if fault["input"] is None else f" (got {fault['input']!r})"
+    return f"{name or 'settings'}: {message}{got}"
 
 
 def _table_at(cls: type[Settings], place: list[str]) -> type[BaseModel]:

@@ -21,9 +21,11 @@ from unsee.checkpoint import CHECKPOINT, resume, save_checkpoint
 from unsee.data.records import Split
 from unsee.errors import ConfigError, DataError, LayoutError
 from unsee.models.load import VLM
-from unsee.models.lora import lora
+from unsee.models.lora import factors, lora
 from unsee.sampling import PairBatch, Sampler
 from unsee.settings import Settings
+
+AVERAGE = "average"
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,11 @@ class Trained(Settings):
     """Settings of the loop, shared by every method that trains.
 
     Attributes:
-        steps: Optimizer steps.
+        steps: Optimizer steps; None for 25 for each subject, and at least 150.
         lr: Peak learning rate of AdamW; 10 % linear warm-up, then cosine to zero.
+        average: Share of the steps, the last ones, whose weights are averaged into the result
+            (stochastic weight averaging, https://arxiv.org/abs/1803.05407); the rate then stays at
+            its peak. 0 takes the last step's weights.
         forget_batch: Forget records a step.
         visible_batch: Identity-free questions on forget photos a step.
         retain_batch: Records on retain people a step.
@@ -49,8 +54,9 @@ class Trained(Settings):
         checkpoint_every: Steps between checkpoints; 0 for none.
     """
 
-    steps: int = Field(150, ge=1)
+    steps: int | None = Field(None, ge=1)
     lr: float = Field(5e-4, gt=0)
+    average: float = Field(0.0, ge=0, lt=1)
     forget_batch: int = Field(16, ge=1)
     visible_batch: int = Field(4, ge=0)
     retain_batch: int = Field(12, ge=0)
@@ -58,6 +64,15 @@ class Trained(Settings):
     variants: int = Field(64, ge=1)
     clip: float = Field(1.0, gt=0)
     checkpoint_every: int = Field(50, ge=0)
+
+    def steps_for(self, split: Split) -> int:
+        """Optimizer steps for a request: each of many subjects gets its share.
+
+        The rule keeps what the defaults were chosen with: 150 steps for six people.
+        """
+        if self.steps is not None:
+            return self.steps
+        return max(150, 25 * len({record.subject for record in split.forget}))
 
 
 @runtime_checkable
@@ -116,6 +131,7 @@ class TrainResult:
         steps: Steps of the run, those before an interruption included.
         seconds: Wall time of preparation and steps since the last start.
         terms: Value of each term at every step since the last start.
+        adapter: Factors of the change, where adapters were trained; see `models.lora.factors`.
     """
 
     changed: tuple[str, ...]
@@ -123,6 +139,7 @@ class TrainResult:
     steps: int
     seconds: float
     terms: list[dict[str, float]] = field(default_factory=list)
+    adapter: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 Progress = Callable[[str, int, int], None]
@@ -165,15 +182,17 @@ def train(
     torch.manual_seed(seed)
     with _trainable(vlm, method) as parameters:
         state = method.prepare(vlm, split, seed=seed)
-        terms = _steps(vlm, method, state, sampler, parameters, folder, progress, seed)
+        steps = method.steps_for(split)
+        terms = _steps(vlm, method, state, sampler, steps, parameters, folder, progress, seed)
     after = dict(vlm.model.named_parameters())
     changed = tuple(n for n, old in before.items() if not torch.equal(old, after[n].detach()))
     return TrainResult(
         changed=changed,
         trained_parameters=sum(p.numel() for p in parameters.values()),
-        steps=method.steps,
+        steps=steps,
         seconds=time.monotonic() - started,
         terms=terms,
+        adapter=factors(parameters) if _adapts(method) else {},
     )
 
 
@@ -182,6 +201,7 @@ def _steps(
     method: Any,
     state: Any,
     sampler: Sampler,
+    steps: int,
     parameters: dict[str, nn.Parameter],
     folder: Path | None,
     progress: Progress | None,
@@ -190,20 +210,22 @@ def _steps(
     optimizer = torch.optim.AdamW(
         list(parameters.values()), lr=method.lr, betas=(0.9, 0.99), weight_decay=0.0
     )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _rate(method.steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _rate(steps, falls=not method.average))
     identity = json.dumps(
         {
-            "base": vlm.fingerprint,
+            "base": vlm.identity,
             "seed": seed,
             "method": type(method).__qualname__,
             "settings": method.model_dump(mode="json"),
+            "steps": steps,
         }
     )
     path = folder / CHECKPOINT if folder is not None and method.checkpoint_every else None
     start = resume(path, identity, parameters, optimizer, schedule) if path else 0
     constrain = _constraint(method)
+    averaged_from = steps - round(steps * method.average)
     log = []
-    for step in range(start, method.steps):
+    for step in range(start, steps):
         # No name for the terms: it would keep one step's graph alive through the next one's pass.
         log.append(_backward(vlm, method, state, method.loss(vlm, sampler.draw(step), state)))
         nn.utils.clip_grad_norm_(parameters.values(), method.clip)
@@ -213,13 +235,24 @@ def _steps(
         if constrain is not None:
             with torch.no_grad():
                 constrain(vlm, old, state)
+        if step >= averaged_from:
+            _average(optimizer, 1 / (step - averaged_from + 1))
         optimizer.zero_grad(set_to_none=True)
         if progress is not None:
-            progress("train", step + 1, method.steps)
-        last = step + 1 == method.steps
+            progress("train", step + 1, steps)
+        last = step + 1 == steps
         if path and (last or (step + 1) % method.checkpoint_every == 0):
             save_checkpoint(path, identity, step + 1, parameters, optimizer)
+    with torch.no_grad():
+        for p, moments in optimizer.state.items():
+            p.copy_(moments.get(AVERAGE, p))
     return log
+
+
+def _average(optimizer: torch.optim.Optimizer, share: float) -> None:
+    """Takes the weights of this step into their mean, beside the moments that checkpoints hold."""
+    for p, moments in optimizer.state.items():
+        moments.setdefault(AVERAGE, p.detach().clone()).lerp_(p.detach(), share)
 
 
 def _constraint(method: Any) -> Callable[[VLM, Mapping[str, Tensor], Any], None] | None:
@@ -255,12 +288,14 @@ def _push(terms: list[Tensor], *, again: bool = False) -> None:
         torch.stack(moving).sum().backward(retain_graph=again)
 
 
-def _rate(steps: int) -> Callable[[int], float]:
+def _rate(steps: int, *, falls: bool) -> Callable[[int], float]:
     warm = max(1, steps // 10)
 
     def rate(step: int) -> float:
         if step < warm:
             return (step + 1) / warm
+        if not falls:
+            return 1.0
         done = (step - warm) / max(1, steps - warm)
         return 0.5 * (1 + torch.cos(torch.tensor(done * torch.pi)).item())
 

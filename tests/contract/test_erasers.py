@@ -12,7 +12,7 @@ from unsee.artifacts.files import file_record
 from unsee.data.collate import encode
 from unsee.erasers import ERASERS
 from unsee.erasers.protocol import Eraser, Fits, erased
-from unsee.erasers.storage import CANARY, ERASER, load_eraser, save_eraser, under_artifact
+from unsee.erasers.storage import CANARY, ERASER, load_eraser, save_eraser, under_artifacts
 from unsee.errors import ArtifactError, ConfigError, DataError
 from unsee.settings import resolve
 
@@ -129,7 +129,7 @@ def test_it_is_saved_and_acts_alike_when_loaded(fitted, knowing_vlm, small_split
     assert manifest["kind"] == "eraser"
     assert manifest["tensors"] == {}
     assert (tmp_path / "run").stat().st_mode & 0o777 == 0o700
-    with under_artifact(knowing_vlm, tmp_path / "run"):
+    with under_artifacts(knowing_vlm, [tmp_path / "run"]):
         assert torch.equal(logits(knowing_vlm, small_split.forget), expected)
     assert torch.equal(logits(knowing_vlm, small_split.forget), plain)
     assert not torch.equal(expected, plain)

@@ -1,11 +1,15 @@
 """Every mistake: one line, exit 2, nothing half-written."""
 
+import errno
 import json
+import os
 import shutil
 
 import pytest
+from safetensors import SafetensorError
 from typer.testing import CliRunner
 
+from unsee.artifacts import locked
 from unsee.cli import app
 
 QUICK = ["--set", "method.steps=2", "--set", "method.checkpoint_every=0"]
@@ -70,6 +74,86 @@ def test_out_is_a_file(case, tmp_path, verb):
         end="got a file",
     )
     assert notes.read_text() == "mine"
+
+
+@pytest.mark.parametrize("verb", ["forget", "audit"])
+def test_another_process_works_in_the_folder(case, tmp_path, verb):
+    out = tmp_path / "x"
+    case["--out"] = str(out)
+    with locked(out):
+        result = run(verb, case)
+        assert [path.name for path in out.iterdir()] == [".lock"]
+    refused(
+        result,
+        tmp_path,
+        start=f"{out}: process {os.getpid()} has worked in it since ",
+        end="; wait for it, or give another --out",
+    )
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("verb", ["forget", "audit"])
+def test_a_folder_that_cannot_be_written_to(case, tmp_path, verb):
+    (tmp_path / "file").write_text("mine")
+    case["--out"] = str(tmp_path / "file" / "run")
+    refused(
+        run(verb, case),
+        tmp_path,
+        start=f"{tmp_path}/file/run: cannot be written to (Not a directory)",
+        end="; give another --out",
+    )
+
+
+@pytest.mark.parametrize("verb", ["forget", "audit"])
+def test_a_read_only_disk(case, tmp_path, monkeypatch, verb):
+    def read_only(path, *args, **more):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pathlib.os.mkdir", read_only)
+        result = run(verb, case)
+    refused(
+        result,
+        tmp_path,
+        start=f"{tmp_path}/runs/x: cannot be written to (Read-only file system)",
+        end="; give another --out",
+    )
+
+
+def test_a_disk_that_is_full_of_answers(case, tmp_path, monkeypatch):
+    """The first batch of answers fits in part; what is there is read when there is space again."""
+    write = os.write
+
+    def partly(handle, content):
+        return write(handle, content[:10])
+
+    with monkeypatch.context() as patch:
+        patch.setattr("unsee.replies.os.write", partly)
+        result = run("forget", case, *QUICK)
+    assert (result.exit_code, result.stdout) == (2, ""), result.output
+    answers = tmp_path / "runs" / "x" / "answers.jsonl"
+    assert result.stderr == (
+        f"unsee: {answers}: cannot be read or written (No space left on device); what is done is "
+        "kept; free some space or allow it, or give another folder\n"
+    )
+    done = run("forget", case, *QUICK)
+    assert done.exit_code == 0, done.output
+
+
+def test_a_disk_that_is_full_of_weights(case, tmp_path, monkeypatch):
+    def full(tensors, path, **more):
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    checkpoints = ["--set", "method.steps=2", "--set", "method.checkpoint_every=1"]
+    with monkeypatch.context() as patch:
+        patch.setattr("unsee.checkpoint.save_file", full)
+        result = run("forget", case, *checkpoints)
+    assert (result.exit_code, result.stdout) == (2, ""), result.output
+    assert result.stderr == (
+        f"unsee: {tmp_path}/runs/x/checkpoint.safetensors: cannot be written (I/O error: No space "
+        "left on device (os error 28)); free some space, or give another folder\n"
+    )
+    assert {path.name for path in (tmp_path / "runs" / "x").iterdir()} == {"answers.jsonl"}
 
 
 def test_unreadable_image(case, tmp_path):
@@ -165,7 +249,7 @@ def test_a_draw_outside_a_world(case, tmp_path):
         run("forget", case),
         tmp_path,
         start="--subject world:A: ",
-        end="is no model of the built-in world; give world:llava, or a people folder",
+        end="is no model of a world; give world:llava, a world's folder, or a people folder",
     )
 
 
@@ -191,3 +275,67 @@ def test_artifact_of_another_base(case, tmp_path, tiny_folder):
     assert result.stderr.endswith("load the model it was made for\n")
     assert sorted((tmp_path / "runs" / "x").iterdir()) == before
     assert not (tmp_path / "audit").exists()
+
+
+@pytest.mark.parametrize("verb", ["forget", "audit"])
+def test_all_bad_rows_of_a_request_at_once(case, tmp_path, verb):
+    path = tmp_path / "request.jsonl"
+    rows = [{"subject": "Jane", "image": "../x.png"}, {"image": "https://x/y.png"}, [1]]
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+    case["--request"] = str(path)
+    del case["--subject"]
+    result = run(verb, case)
+    assert (result.exit_code, result.stdout) == (2, "")
+    lines = result.stderr.splitlines()
+    assert lines[0].startswith(f"unsee: {path}:1: image: expected a path inside the request's")
+    assert lines[1].startswith(f"       {path}:2: image: expected a path, got an address")
+    assert lines[2].startswith(f"       {path}:3: expected an object, got [1]")
+    assert len(lines) == 3
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("verb", ["forget", "audit"])
+def test_two_sources_of_people(case, tmp_path, verb):
+    case["--dataset"] = "mllmu:bench#forget_10"
+    refused(
+        run(verb, case),
+        tmp_path,
+        start="subject: expected --subject, --request or --dataset, got --subject and --dataset",
+        end=f"give one (got '{case['--subject']}')",
+    )
+
+
+@pytest.mark.parametrize("verb", ["forget", "audit"])
+def test_no_source_of_people(case, tmp_path, verb):
+    del case["--subject"]
+    refused(
+        run(verb, case),
+        tmp_path,
+        start="subject: missing; give --subject, ",
+        end="--request or --dataset",
+    )
+
+
+def test_a_request_without_people_to_keep(case, tmp_path):
+    path = tmp_path / "forget" / "request.jsonl"
+    path.write_text('{"subject": "Jane", "image": "jane_doe/photo_00.png"}')
+    del case["--subject"], case["--general"]
+    case["--request"] = str(path)
+    refused(
+        run("forget", case),
+        tmp_path,
+        start=f"--general: missing; give rows of role general in {path}, or a folder with photos",
+        end="without them it unlearns to look at photos at all",
+    )
+
+
+def test_a_missing_split_of_a_benchmark(case, tmp_path):
+    (tmp_path / "bench").mkdir()
+    del case["--subject"]
+    case["--dataset"] = f"mllmu:{tmp_path}/bench#forget_10"
+    refused(
+        run("forget", case),
+        tmp_path,
+        start=f"mllmu:{tmp_path}/bench#forget_10: no such split; expected forget_5.parquet",
+        end="(splits there: none)",
+    )

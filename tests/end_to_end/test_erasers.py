@@ -57,6 +57,23 @@ def test_forget_ask_and_audit_at_test_time(people, knowing_folder, tmp_path):
     assert scores["base"]["scores"]["forget_seen"]["accuracy"]["value"] == 1.0
     assert scores["erased"]["scores"]["forget_seen"]["accuracy"]["value"] < 0.5
 
+    # Over a run of changed weights, in any order; and it is no ground for another run.
+    trained = tmp_path / "trained"
+    few = ["--set", "method.steps=2", "--set", "method.variants=2"]
+    done("forget", knowing_folder, *sides, "--out", trained, *few, "--quiet")
+    for runs in ([trained, out], [out, trained]):
+        over = [word for run in runs for word in ("--artifact", run)]
+        assert done(*asked, *over).stdout != "Jane Doe\n"
+    for words in (
+        ["forget", knowing_folder, *sides, "--artifact", out, "--out", tmp_path / "next", *few],
+        ["export", out, "--merged", tmp_path / "merged"],
+    ):
+        refused = unsee(*words)
+        assert refused.exit_code == 2
+        assert "expected weights, got an eraser, which changes none" in refused.stderr
+        assert not (tmp_path / "next").exists()
+        assert not (tmp_path / "merged").exists()
+
     damaged = out / "eraser.safetensors"
     damaged.write_bytes(damaged.read_bytes()[:-4])
     refused = unsee(*asked, "--artifact", out)

@@ -1,4 +1,3 @@
-import fcntl
 import json
 import os
 import stat
@@ -8,10 +7,11 @@ import pytest
 import torch
 
 from unsee import report as reports
-from unsee.artifacts import apply_weights
+from unsee.artifacts import apply_weights, locked
 from unsee.audit import audit
 from unsee.errors import ArtifactError, ConfigError
 from unsee.forget import forget
+from unsee.models.load import load
 from unsee.report.schema import NotScored, Score
 
 
@@ -99,14 +99,74 @@ def test_a_finished_run_is_returned_or_refused_or_replaced(knowing, request_, me
 
 def test_two_processes_do_not_share_a_run_folder(knowing, request_, method, tmp_path):
     out = tmp_path / "run"
-    out.mkdir()
-    handle = os.open(out, os.O_RDONLY)
-    fcntl.flock(handle, fcntl.LOCK_EX)
-    try:
-        with pytest.raises(ArtifactError, match="another process works in it"):
+    mine = rf"{out}: process {os.getpid()} has worked in it since .*; wait for it, or give another"
+    with locked(out):
+        with pytest.raises(ArtifactError, match=mine):
             forget(knowing, request_, method=method(), out=out)
-    finally:
-        os.close(handle)
+        with pytest.raises(ArtifactError, match=mine):
+            audit(knowing, request_, out=out)
+    assert not out.exists()
+
+
+def test_a_second_request_goes_on_from_the_first(
+    knowing, knowing_folder, request_, method, tmp_path
+):
+    base = weights_of(knowing)
+    one = forget(knowing, request_, method=method(), out=tmp_path / "one")
+    apply_weights(knowing, one)
+    first = weights_of(knowing)
+    two = forget(knowing, request_, method=method(lr=1e-3), seed=1, out=tmp_path / "two")
+    assert same(knowing, first)
+    assert [run.folder for run in knowing.stack] == [str(one.folder)]
+    assert [run["folder"] for run in two.manifest["stack"]] == [str(one.folder)]
+    fresh = load(knowing_folder, dtype="float32", device="cpu")
+    with pytest.raises(ArtifactError, match="two: holds a finished run with other artifacts"):
+        forget(fresh, request_, method=method(lr=1e-3), seed=1, out=two.folder)
+    with pytest.raises(ArtifactError, match="one: this run is made on top of it; give another"):
+        forget(knowing, request_, method=method(), out=one.folder, overwrite=True)
+    assert (one.folder / "manifest.json").exists()
+
+    with pytest.raises(ArtifactError, match=r"two: made on top of .*one .*, got the base alone"):
+        audit(fresh, request_, artifact=two, out=tmp_path / "audit")
+    assert not (tmp_path / "audit").exists()
+    result = audit(fresh, request_, artifact=[one, two], out=tmp_path / "audit")
+    assert same(fresh, base)
+    assert fresh.stack == ()
+    assert [run["folder"] for run in result.data["artifacts"]] == [
+        str(one.folder),
+        str(two.folder),
+    ]
+    assert result.seeds == [1]
+    alone = audit(fresh, request_, artifact=one, out=tmp_path / "audit")
+    assert alone.models["base"] == result.models["base"]
+    # On an erased model the run on top is compared with that, and no answer of the base is reused.
+    apply_weights(fresh, one)
+    on_top = audit(fresh, request_, artifact=two, out=tmp_path / "audit")
+    assert same(fresh, first)
+    assert on_top.models["base"] == alone.models["erased"]
+    assert on_top.models["erased"] == result.models["erased"]
+
+
+def test_a_killed_run_on_top_goes_on_with_the_same_runs_beneath_only(
+    knowing, knowing_folder, request_, method, tmp_path
+):
+    one = forget(knowing, request_, method=method(), out=tmp_path / "one")
+    apply_weights(knowing, one)
+
+    def killed(stage, done, total):
+        if done == 3:
+            raise KeyboardInterrupt
+
+    two = tmp_path / "two"
+    with pytest.raises(KeyboardInterrupt):
+        forget(knowing, request_, method=method(), seed=1, out=two, progress=killed)
+    fresh = load(knowing_folder, dtype="float32", device="cpu")
+    with pytest.raises(ArtifactError, match="unfinished run with other artifacts beneath it"):
+        forget(fresh, request_, method=method(), seed=1, out=two)
+    resumed = forget(knowing, request_, method=method(), seed=1, out=two)
+    assert resumed.resumed
+    whole = forget(knowing, request_, method=method(), seed=1, out=tmp_path / "whole")
+    assert resumed.manifest["files"] == whole.manifest["files"]
 
 
 def test_audit_compares_base_and_erased_and_resumes(

@@ -1,10 +1,16 @@
+# pyright: reportOptionalMemberAccess=false, reportOptionalIterable=false
+# pyright: reportOptionalOperand=false, reportOperatorIssue=false, reportArgumentType=false
+import itertools
+import json
 import shutil
+import time
 
 import pytest
 
+from unsee.data.mllmu import write_rows
 from unsee.data.people import write_person
 from unsee.errors import ConfigError, DataError
-from unsee.requests import from_folders
+from unsee.requests import from_folders, from_people, read_dataset, read_rows, read_sides
 
 
 def test_a_request_holds_out_photos_and_wordings(knowing, request_of_people):
@@ -125,3 +131,178 @@ def test_answers_that_are_kept_are_not_asked_for_again(knowing, people, tmp_path
     assert from_folders(*folders, vlm=knowing, answers=kept) == first
     with pytest.raises(AssertionError, match="asked again"):
         from_folders(*folders, vlm=knowing)
+
+
+@pytest.fixture
+def unsee_main():
+    """The command line in this process."""
+    from typer.testing import CliRunner
+
+    from unsee.cli import app
+
+    return lambda *words: CliRunner().invoke(app, list(words))
+
+
+def rows_of(people, side, role, **more):
+    return [
+        {"subject": folder.name.replace("_", " ").title(), "role": role, **more}
+        | {"image": str(path.relative_to(people))}
+        for folder in sorted((people / side).iterdir())
+        for path in sorted(folder.glob("*.png"))
+    ]
+
+
+def loose(people, side, role):
+    return [
+        {"image": str(path.relative_to(people)), "role": role}
+        for path in sorted((people / side).glob("*.png"))
+    ]
+
+
+@pytest.fixture
+def request_file(people, tmp_path):
+    """Writes rows beside the photos, which the file has to be."""
+    home = tmp_path / "home"
+    shutil.copytree(people, home)
+
+    def write(*rows):
+        (home / "request.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return home / "request.jsonl"
+
+    return write
+
+
+def test_a_file_of_photos_and_names_asks_what_folders_ask(knowing, people, request_file, tmp_path):
+    rows = rows_of(people, "forget", "forget") + rows_of(people, "retain", "retain")
+    rows += loose(people, "general", "general") + loose(people, "strangers", "stranger")
+    request = from_people(read_rows(request_file(*rows)), vlm=knowing)
+    bare = tmp_path / "bare"
+    for side in ("forget", "retain"):
+        shutil.copytree(people / side, bare / side)
+    for path in bare.rglob("profile.json"):
+        path.unlink()
+    folders = from_folders(
+        bare / "forget", bare / "retain", people / "general", people / "strangers", vlm=knowing
+    )
+
+    def asked(records):
+        return [(r.image and r.image.key, r.question, r.answer) for r in records]
+
+    for name in ("forget", "visible", "retain", "general"):
+        assert asked(getattr(request.split, name)) == asked(getattr(folders.split, name))
+    assert request.split.audit.keys() == folders.split.audit.keys()
+    assert (request.subjects, request.reference) == (("Jane Doe",), "strangers")
+
+
+def test_rows_with_questions_are_asked_as_they_are(knowing, people, request_file):
+    jane = rows_of(people, "forget", "forget")
+    told = {"subject": "Jane Doe", "question": "Where was Jane Doe born?", "answer": "Oslo"}
+    rows = [
+        jane[0] | {"question": "Who is this person?", "answer": "Jane Doe"},
+        jane[1],
+        jane[2] | {"question": "Any beard?", "answer": "no", "topic": "visible:beard"},
+        {"subject": "Jane Doe", "image": jane[4]["image"], "set": "forget_unseen"},
+        told,
+        *rows_of(people, "retain", "retain")[:5],
+        {"subject": "Mary Major", "role": "celebrity", "question": "Who is this person?"}
+        | {"image": "retain/mary_major/photo_00.png"},
+        *loose(people, "general", "general"),
+    ]
+    request = from_people(read_rows(request_file(*rows)), vlm=knowing)
+    audit = request.split.audit
+    seen = {(r.image.path.name, r.question) for r in audit["forget_seen"]}
+    assert seen == {
+        ("photo_00.png", "Who is this person?"),
+        ("photo_01.png", "Who is this person?"),
+        ("photo_01.png", "What is the name of this person?"),
+    }
+    assert {r.image.path.name for r in audit["forget_unseen"]} == {"photo_04.png"}
+    assert [r.question for r in audit["forget_text"]] == ["Where was Jane Doe born?"]
+    assert "Any beard?" not in {r.question for r in request.split.forget}
+    (known,) = audit["celebrity"]
+    assert (known.subject, known.answer) == ("Mary Major", "Mary Major")
+    assert known.image not in {r.image for r in request.split.retain}
+
+
+@pytest.fixture
+def benchmark(people, tmp_path):
+    """The people of the model as MLLMU-Bench publishes its own, Jane Doe to be forgotten."""
+
+    def row(number, folder, photos):
+        facts = json.loads((folder / "profile.json").read_text())
+        questions = {"What is the name of this person?": facts["name"]}
+        questions["Where was this person born?"] = facts["birthplace"]
+        asked = [
+            {"Question": text, "Ground_Truth": answer, "Type": "Image_Textual"}
+            for text, answer in questions.items()
+        ]
+        asked.append({"Question": "What is the shoe size?", "Ground_Truth": "44"})
+        asked[-1]["Type"] = "Image_Textual"
+        images = [{"bytes": (folder / p).read_bytes(), "path": p} for p in photos]
+        return {
+            **({"image": images[0]} if len(images) == 1 else {"images": images}),
+            "ID": f"{number:03d}",
+            "Directory": folder.name,
+            "biography": json.dumps({"Name": facts["name"]}),
+            "question": "",
+            "answer": "",
+            "Classification_Task": {"Image_Textual_Questions": [], "Pure_Text_Questions": []},
+            "Generation_Task": asked,
+            "Mask_Task": [],
+        }
+
+    folders = [*(people / "forget").iterdir(), *sorted((people / "retain").iterdir())]
+    full = [row(n, folder, ["photo_00.png"]) for n, folder in enumerate(folders)]
+    test = [row(n, folder, ["photo_01.png", "photo_04.png"]) for n, folder in enumerate(folders)]
+    home = tmp_path / "bench"
+    home.mkdir()
+    write_rows(home / "forget_10.parquet", full[:1])
+    write_rows(home / "retain_90.parquet", full[1:])
+    write_rows(home / "Test_Set.parquet", test)
+    write_rows(home / "Full_Set.parquet", full)
+    return home
+
+
+def test_a_benchmarks_forget_set_is_given_whole(knowing, people, benchmark):
+    sides = read_dataset(f"mllmu:{benchmark}#forget_10")
+    request = from_people(sides.joined(read_sides({"general": people / "general"})), vlm=knowing)
+    assert request.subjects == ("Jane Doe",)
+    assert {r.answer for r in request.split.forget} == {"Jane Doe", "Oslo", "44"}
+    assert list(request.not_measurable) == ["Jane Doe/What is the shoe size?"]
+    audit = request.split.audit
+    assert len(audit["forget_unseen"]) == 3
+    assert {r.subject for r in audit["retain_unseen"]} == {"John Roe", "Mary Major"}
+    assert request.description["left_out"].keys() == {"Full_Set"}
+    assert request.not_scored["celebrity"] == f"{benchmark} has no Retain_Set"
+
+
+def test_forget_and_audit_take_a_file_and_a_benchmark(
+    unsee_main, knowing_folder, people, benchmark, request_file, tmp_path, monkeypatch
+):
+    """Under a clock that runs backwards: no time that is reported comes from it."""
+    clock = itertools.count(2e9, -3600.0)
+    monkeypatch.setattr(time, "time", lambda: next(clock))
+    rows = rows_of(people, "forget", "forget") + rows_of(people, "retain", "retain")
+    path = request_file(*rows, *loose(people, "general", "general"))
+    sources = {
+        "file": ["--request", str(path)],
+        "benchmark": ["--dataset", f"mllmu:{benchmark}#forget_10", "--general"],
+    }
+    sources["benchmark"].append(str(people / "general"))
+    quick = ["--set", "method.steps=2", "--set", "method.checkpoint_every=0", "--quiet"]
+    for name, source in sources.items():
+        run = tmp_path / "runs" / name
+        if name == "file":
+            source = [*source, "--strangers", str(people / "strangers")]
+        done = unsee_main("forget", str(knowing_folder), *source, "--out", str(run), *quick)
+        assert done.exit_code == 0, done.output
+        assert f"Next: unsee audit {knowing_folder} --artifact {run} {source[0]} " in done.stdout
+        told = unsee_main("audit", str(knowing_folder), *source, "--artifact", str(run), "--quiet")
+        assert told.exit_code == 0, told.output
+        report = json.loads((run / "report.json").read_text())
+        assert report["request"]["subjects"] == ["Jane Doe"]
+        assert report["cost"]["wall_s"] > 0
+        assert report["data"]["audit_wall_s"] > 0
+        if name == "benchmark":
+            assert "left out: Full_Set: the request does not name it" in done.stdout
+            assert report["request"]["left_out"].keys() == {"Full_Set"}

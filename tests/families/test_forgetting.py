@@ -1,17 +1,21 @@
-"""Every family is asked, made to forget with VKD, and audited."""
+"""Every family is asked, made to forget with VKD, audited, and exported."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
+from transformers import AutoModelForImageTextToText
 
 from unsee import report as reports
 from unsee.answering import generate_answers
+from unsee.artifacts import apply_weights, fingerprint
 from unsee.audit import audit
 from unsee.data.augment import variant
 from unsee.data.collate import encode
 from unsee.data.records import Record
 from unsee.errors import ConfigError
+from unsee.export import export
 from unsee.forget import forget
 from unsee.methods.vkd import VKD
 from unsee.models.load import load
@@ -56,7 +60,7 @@ def asked_split(small_split):
     )
 
 
-def test_load_ask_forget_audit(vlm, asked_split, tmp_path, family, tiny_families):
+def test_load_ask_forget_audit_export(vlm, asked_split, tmp_path, family, tiny_families):
     before = {name: tensor.clone() for name, tensor in vlm.model.state_dict().items()}
     assert len(generate_answers(vlm, asked_split.general, max_new_tokens=3)) == 4
 
@@ -78,6 +82,25 @@ def test_load_ask_forget_audit(vlm, asked_split, tmp_path, family, tiny_families
     parts = report.data["changed_tensors"]
     assert parts["vision"] + parts["projector"] == len(changed)
     assert parts["language"] == parts["head"] == parts["elsewhere"] == 0
+
+    folder = export(run, merged=tmp_path / "merged")
+    opened: Any = AutoModelForImageTextToText.from_pretrained(folder, output_loading_info=True)
+    stock, info = opened
+    assert not info["missing_keys"]
+    assert not info["unexpected_keys"]
+    apply_weights(fresh, run)
+    batch = encode(fresh, asked_split.forget[:2], answers=True, side="right").inputs()
+    with torch.no_grad():
+        expected = fresh.model(**batch, use_cache=False).logits
+        assert torch.equal(stock.eval()(**batch, use_cache=False).logits, expected)
+        assert not torch.equal(vlm.model(**batch, use_cache=False).logits, expected)
+    carried = {path.name for path in tiny_families(family).iterdir()} - {"config.json"}
+    for name in carried - {"model.safetensors"}:
+        assert (folder / name).read_bytes() == (tiny_families(family) / name).read_bytes()
+    again = load(folder, dtype="float32", device="cpu")
+    assert again.fingerprint == fingerprint(fresh.model.state_dict())
+    read = encode(again, asked_split.forget[:2], answers=True, side="right").inputs()
+    assert all(torch.equal(batch[name], read[name]) for name in batch)
 
 
 @pytest.mark.parametrize("sizes", ["one size", "several sizes"])

@@ -77,7 +77,15 @@ def test_every_command_exists_with_its_flags(page):
 
 def test_commands_are_found_at_all():
     guide = commands((ROOT / "docs" / "guide.md").read_text(encoding="utf-8"))
-    assert {words[0] for words in guide} == {"demo", "world", "forget", "list", "audit", "ask"}
+    assert {words[0] for words in guide} == {
+        "demo",
+        "world",
+        "forget",
+        "list",
+        "audit",
+        "ask",
+        "export",
+    }
 
 
 @pytest.mark.parametrize("page", PAGES, ids=names_of(PAGES))
@@ -108,8 +116,10 @@ def test_make_targets_and_recipes_exist(page):
 @pytest.mark.parametrize("page", PAGES, ids=names_of(PAGES))
 def test_settings_in_pages_are_settings(page):
     text = page.read_text(encoding="utf-8")
-    for assignment in re.findall(r"--set (method\.[\w.]+=[\w.-]+)", text):
-        resolve(METHODS.get("vkd"), overrides([assignment])["method"])
+    for method, assignment in re.findall(
+        r"(?:--method (\w+) )?--set (method\.[\w.]+=[\w.-]+)", text
+    ):
+        resolve(METHODS.get(method or "vkd"), overrides([assignment])["method"])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=names_of(PAGES))

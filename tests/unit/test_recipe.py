@@ -44,6 +44,22 @@ def test_faults_name_file_and_setting(tmp_path):
         read_recipe(path, {})
 
 
+@pytest.mark.parametrize(
+    ("given", "fault"),
+    [
+        ({}, "subject: missing; give --subject, --request or --dataset"),
+        ({"subject": "a", "request": "b"}, "got --subject and --request; give one (got 'a')"),
+        ({"request": "a", "dataset": "b"}, "got --request and --dataset; give one"),
+    ],
+)
+def test_exactly_one_source_of_people(given, fault):
+    with pytest.raises(ConfigError) as caught:
+        read_recipe(None, {"model": "m", **given})
+    assert str(caught.value).endswith(fault)
+    for name in ("subject", "request", "dataset"):
+        assert getattr(read_recipe(None, {"model": "m", name: "x"})[0], name) == "x"
+
+
 def test_a_method_must_be_text():
     with pytest.raises(ConfigError, match=r"method\.name: expected text, got 3"):
         read_recipe(None, {"model": "a", "subject": "b", "method": {"name": 3}})

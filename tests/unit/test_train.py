@@ -1,4 +1,5 @@
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -77,6 +78,7 @@ def trained(vlm, split, method, **options):
 
 METHODS = {
     "projector": Toy(**FEW),
+    "averaged": Toy(**FEW, average=0.7),
     "vkd": VKD(**FEW),
     "vkd with mask": VKD(**FEW, mask="step", mask_batches=1),
     "grad_diff": GradDiff(**FEW),
@@ -111,6 +113,39 @@ def test_an_interrupted_run_continues_to_the_same_weights(method, fresh, small_s
         assert (result.steps, len(result.terms)) == (3, len(done))
         assert differing(expected, weights(vlm)) == []
         assert sorted(differing(before, weights(vlm))) == sorted(result.changed)
+
+
+def test_the_last_steps_are_averaged_at_the_peak_rate(fresh, small_split):
+    def after(steps, **settings):
+        return trained(fresh(), small_split, Toy(**{**FEW, "steps": steps, **settings}))
+
+    seen = []
+    vlm = fresh()
+
+    def watch(stage, done, total):
+        seen.append(weights(vlm))
+
+    train(vlm, small_split, Toy(**{**FEW, "steps": 5, "average": 0.6}), progress=watch)
+    result = weights(vlm)
+    assert len(seen) == 5
+    moved = differing(seen[0], seen[-1])
+    assert moved
+    for name in moved:
+        mean = (seen[2][name] + seen[3][name] + seen[4][name]) / 3
+        torch.testing.assert_close(result[name], mean, rtol=0, atol=1e-6)
+        assert not torch.equal(result[name], seen[-1][name])
+    assert differing(after(5, average=0.2), after(5)) == moved, "the rate does not fall"
+
+
+def test_more_subjects_get_more_steps_unless_a_number_is_given(small_split):
+    def about(people):
+        record = small_split.forget[0]
+        forget = tuple(replace(record, subject=f"Person {n}") for n in range(people))
+        return Split(forget=forget, retain=small_split.retain)
+
+    free = {name: value for name, value in FEW.items() if name != "steps"}
+    assert [Toy(**free).steps_for(about(n)) for n in (1, 4, 6, 12)] == [150, 150, 150, 300]
+    assert Toy(**FEW).steps_for(about(12)) == 3
 
 
 @each_method

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from unsee.artifacts.manifest import StackedRun
 from unsee.errors import ArtifactError
 
 SEED = 2026
@@ -39,6 +40,7 @@ class Opened(Protocol):
     processor: Any
     source: str
     fingerprint: str
+    stack: tuple[StackedRun, ...]
 
     def image_features(self, inputs: Mapping[str, Tensor]) -> Any:
         """What the language model is given of photos."""
@@ -62,7 +64,7 @@ class Canary:
 
 
 def take_canary(vlm: Opened) -> Canary:
-    """Run the probes on a model; on the base, before anything is changed."""
+    """Run the probes on a model before it is changed: on the base, or on what an artifact left."""
     prepared = vlm.processor.image_processor(_probe_images(), return_tensors="pt")
     inputs = {name: tensor for name, tensor in prepared.items() if isinstance(tensor, Tensor)}
     tokens = _probe_tokens(vlm)

@@ -17,10 +17,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from unsee.artifacts.manifest import check_shape
 from unsee.errors import ArtifactError
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+DRAFT = ".partial"
 MANIFEST_KEYS = frozenset(
     {"format", "kind", "base_fingerprint", "base_source", "files", "tensors", "canary"}
 )
@@ -57,7 +59,7 @@ def atomic_write_bytes(path: str | Path, content: bytes) -> None:
     path = Path(path)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with naming(path), os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -65,7 +67,18 @@ def atomic_write_bytes(path: str | Path, content: bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-    _sync(path.parent)
+    sync(path.parent)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Says which file it was, where the system says only that it is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = str(path)
+        raise
 
 
 def atomic_write_text(path: str | Path, content: str) -> None:
@@ -113,9 +126,9 @@ def load_manifest(folder: str | Path) -> dict[str, Any]:
         raise ArtifactError(f"{folder}: not a finished run (no {MANIFEST}); give a run folder")
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{path}: damaged, not JSON ({error}); run the job again") from error
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("format"), int):
+    if not isinstance(manifest, dict) or type(manifest.get("format")) is not int:
         raise ArtifactError(f"{path}: expected a manifest with a format number; run the job again")
     if manifest["format"] > FORMAT:
         raise ArtifactError(
@@ -125,6 +138,7 @@ def load_manifest(folder: str | Path) -> dict[str, Any]:
     missing = sorted(MANIFEST_KEYS - set(manifest))
     if missing:
         raise ArtifactError(f"{path}: lacks {', '.join(missing)}; run the job again")
+    check_shape(manifest, where=path)
     for name, record in manifest["files"].items():
         file = folder / name
         if not file.is_file():
@@ -153,28 +167,55 @@ def read_tensors(folder: Path, name: str, manifest: Mapping[str, Any]) -> dict[s
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write safetensors and wait until they are on the disk."""
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
-    _sync(path)
+    """Write safetensors and wait until they are on the disk.
+
+    Raises:
+        ArtifactError: If they cannot be written, for example on a full disk.
+    """
+    with storing(path):
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+    sync(path)
+
+
+@contextmanager
+def storing(path: Path) -> Iterator[None]:
+    """Safetensors wraps the system's errors in its own, which name no file.
+
+    Raises:
+        ArtifactError: Instead of `SafetensorError`.
+    """
+    try:
+        yield
+    except SafetensorError as error:
+        raise ArtifactError(
+            f"{path}: cannot be written ({error}); free some space, or give another folder"
+        ) from error
 
 
 @contextmanager
 def drafted(folder: Path) -> Iterator[Path]:
-    """A draft beside `folder` that takes its place, or joins it, once it is complete."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    """A draft that takes the place of `folder`, or joins what is in it, once it is complete."""
+    joins = folder.is_dir()
+    if joins:
+        # In the folder, whose parent may not be ours to write to; a kill leaves it to the next.
+        draft = folder / DRAFT
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(mode=0o700)
+    else:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         yield draft
-        _sync(draft)
-        if folder.exists():
+        sync(draft)
+        if joins:
             folder.chmod(0o700)
             # The manifest goes last: only then is the folder a run.
             for path in sorted(draft.iterdir(), key=lambda path: path.name == MANIFEST):
                 os.replace(path, folder / path.name)
-            _sync(folder)
+            sync(folder)
         else:
             os.replace(draft, folder)
-        _sync(folder.parent)
+        sync(folder.parent)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
@@ -189,7 +230,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Have the system write a file, or a folder's list of names, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:

@@ -1,6 +1,7 @@
 """Weight artifacts: the changed tensors, and what makes sure that they act."""
 
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,12 @@ from unsee.artifacts.files import (
     versions,
     write_tensors,
 )
+from unsee.artifacts.manifest import StackedRun, run_fingerprint
+from unsee.artifacts.stack import check_base, check_beneath, read_stack
 from unsee.errors import ArtifactError
 
 WEIGHTS = "weights.safetensors"
+ADAPTER = "adapter.safetensors"
 CANARY = "canary.safetensors"
 
 
@@ -34,16 +38,21 @@ def save_weights(
     changed_names: Iterable[str],
     manifest_fields: Mapping[str, Any],
     canary: Canary,
+    *,
+    adapter: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Any]:
     """Write a weight artifact: the changed tensors, the canary, and the manifest last.
 
     Args:
         folder: The run folder, made with mode 0700. It may hold other files of the same run, such
             as checkpoints, but no finished run.
-        vlm: The model with its changes. `vlm.fingerprint` is still the base's.
+        vlm: The model with its changes. `vlm.fingerprint` is still the base's, and `vlm.stack`
+            tells the runs beneath the changes.
         changed_names: Full names of the tensors that were changed.
         manifest_fields: What the caller knows: method, settings, seeds, request.
-        canary: Taken on the base, before it was changed.
+        canary: Taken before the changes.
+        adapter: Factors of the change where it was trained as one of low rank, as
+            `models.lora.factors` names them.
 
     Returns:
         The manifest as written.
@@ -55,7 +64,7 @@ def save_weights(
     folder = Path(folder)
     refuse_existing_run(folder)
     tensors = _changed(vlm, changed_names, where=folder)
-    clash = sorted(({"versions", "created"} | MANIFEST_KEYS) & set(manifest_fields))
+    clash = sorted(({"versions", "created", "stack"} | MANIFEST_KEYS) & set(manifest_fields))
     if clash:
         raise ValueError(f"manifest fields {clash} are written by save_weights itself")
     after = respond(vlm, canary.inputs, canary.tokens)
@@ -64,15 +73,18 @@ def save_weights(
     with drafted(folder) as draft:
         write_tensors(draft / WEIGHTS, tensors)
         write_tensors(draft / CANARY, _pack(canary, after))
+        if adapter:
+            write_tensors(draft / ADAPTER, adapter)
         manifest = {
             "format": FORMAT,
             "kind": "weights",
             "base_fingerprint": vlm.fingerprint,
             "base_source": vlm.source,
+            "stack": [run.model_dump() for run in vlm.stack],
             **manifest_fields,
             "versions": versions(),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "files": {name: file_record(draft / name) for name in (WEIGHTS, CANARY)},
+            "files": {path.name: file_record(path) for path in sorted(draft.iterdir())},
             "tensors": {name: _tensor_record(tensor) for name, tensor in tensors.items()},
             "canary": {
                 "dtype": str(vlm.model.dtype).removeprefix("torch."),
@@ -83,32 +95,32 @@ def save_weights(
     return manifest
 
 
-def apply_weights(vlm: Opened, folder: str | Path) -> dict[str, Any]:
-    """Put a weight artifact on its base, and make sure that it acts.
+def apply_weights(vlm: Opened, folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """Put a weight artifact on what it was made on, and make sure that it acts.
 
-    The model is changed in place; if the artifact is refused, it is as it was.
+    The model is changed in place, and `vlm.stack` tells of it; if the artifact is refused, both are
+    as they were.
 
     Args:
-        vlm: The base as it was opened.
+        vlm: The base as it was opened, or with the runs beneath this one.
         folder: The run folder.
 
     Returns:
         The manifest.
 
     Raises:
-        ArtifactError: If the run is incomplete or damaged, belongs to another base, does not fit
-            the model, or does not act as it did when it was saved.
+        ArtifactError: If the run is incomplete or damaged, belongs to another base or on top of
+            other runs, does not fit the model, or does not act as it did when it was saved.
     """
     folder = Path(folder)
     manifest = load_manifest(folder)
     if manifest["kind"] != "weights":
-        raise ArtifactError(f"{folder}: expected weights, got {manifest['kind']!r}")
-    if manifest["base_fingerprint"] != vlm.fingerprint:
         raise ArtifactError(
-            f"{folder}: made for base {manifest['base_fingerprint']} "
-            f"({manifest['base_source']}), got {vlm.fingerprint} ({vlm.source}); "
-            "load the model it was made for"
+            f"{folder}: expected weights, got an {manifest['kind']}, which changes none: nothing "
+            "is trained on top of it, and no checkpoint holds it; give it to ask and audit"
         )
+    check_base(vlm, manifest, where=folder)
+    check_beneath(vlm.stack, manifest, where=folder)
     tensors = read_tensors(folder, WEIGHTS, manifest)
     stored = read_tensors(folder, CANARY, manifest)
     own = _fitting(vlm, tensors, manifest, where=folder)
@@ -120,7 +132,7 @@ def apply_weights(vlm: Opened, folder: str | Path) -> dict[str, Any]:
         canary.outputs,
         dtype,
         where=str(folder),
-        problem="the model is not the base as it was opened; load it anew",
+        problem=f"the model is not {_beneath(vlm)}; load it anew",
     )
 
     before = {name: own[name].detach().clone() for name in tensors}
@@ -136,7 +148,31 @@ def apply_weights(vlm: Opened, folder: str | Path) -> dict[str, Any]:
     except BaseException:
         _overwrite(own, before)
         raise
+    vlm.stack += (StackedRun(fingerprint=run_fingerprint(manifest), folder=str(folder)),)
     return manifest
+
+
+def apply_stack(vlm: Opened, folders: Sequence[str | os.PathLike[str]]) -> list[dict[str, Any]]:
+    """Put weight artifacts on their base in the order in which they were made.
+
+    Args:
+        vlm: As for `apply_weights`. If a run is refused, those before it stay on the model.
+        folders: Run folders, the one made first first.
+
+    Returns:
+        Their manifests.
+
+    Raises:
+        ArtifactError: As `apply_weights`; a wrong order before the model is touched.
+    """
+    read_stack(vlm, folders)
+    return [apply_weights(vlm, Path(folder)) for folder in folders]
+
+
+def _beneath(vlm: Opened) -> str:
+    if not vlm.stack:
+        return "the base as it was opened"
+    return f"what {vlm.stack[-1]} left"
 
 
 def _overwrite(own: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:

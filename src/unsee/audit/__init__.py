@@ -1,5 +1,5 @@
 """Audit: base, erased and gold on the same questions, beside one another in a report."""
 
-from unsee.audit.job import audit, manifest_for
+from unsee.audit.job import audit
 
-__all__ = ["audit", "manifest_for"]
+__all__ = ["audit"]

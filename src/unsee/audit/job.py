@@ -1,23 +1,22 @@
 """The audit as one job: who is asked what, and the report that comes of it."""
 
-import hashlib
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from unsee import report as reports
-from unsee.artifacts import load_manifest, versions
+from unsee.artifacts import check_run, locked, read_stack, run_fingerprint, versions
+from unsee.artifacts.files import MANIFEST
 from unsee.audit.examples import examples
 from unsee.audit.scoring import Scored, Scores, score, text_logits
 from unsee.cost import peak_memory
 from unsee.data.records import SETS, Record, Split
-from unsee.erasers.storage import under_artifact
-from unsee.errors import ArtifactError, ConfigError, DataError
+from unsee.erasers.storage import under_artifacts
+from unsee.errors import ConfigError, DataError
 from unsee.metrics.sets import score_sets
 from unsee.metrics.summary import Reference, summarise
 from unsee.models.layout import PARTS
@@ -37,7 +36,7 @@ def audit(
     vlm: VLM,
     request: Request | Split,
     *,
-    artifact: os.PathLike[str] | None = None,
+    artifact: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
     erased: VLM | None = None,
     gold: VLM | None = None,
     out: Path | None = None,
@@ -55,9 +54,11 @@ def audit(
     audit of the same models and questions asks nothing again.
 
     Args:
-        vlm: The base as it was opened.
+        vlm: The base. One with artifacts on it is compared with as it is.
         request: What was to be forgotten and kept, and what is asked.
-        artifact: The run, or its folder, whose weights or eraser make the erased model.
+        artifact: The run, or its folder, whose weights or eraser make the erased model; or several,
+            weights in the order in which they were made, of which the last is what the report is
+            about.
         erased: The erased model itself, instead of an artifact. With neither, the base alone is
             audited as it is.
         gold: A model that never knew the subjects.
@@ -72,7 +73,8 @@ def audit(
         progress: Told stage, questions done and questions in all.
 
     Raises:
-        ArtifactError: If the artifact is damaged or made for another base.
+        ArtifactError: If an artifact is damaged, made for another base or on top of other runs,
+            or another process works in `out`.
         ConfigError: If both an artifact and an erased model are given.
         DataError: If there is nothing to ask.
     """
@@ -83,46 +85,52 @@ def audit(
     sets = {name: asked.split.audit[name] for name in SETS if asked.split.audit.get(name)}
     if not sets:
         raise DataError("audit: expected questions to ask, got none; check --subject")
-    run = None if artifact is None else Path(artifact)
-    manifest = manifest_for(vlm, run) if run is not None else None
-    for folder in filter(None, (out, cache)):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    inquiry = _Inquiry(asked, sets, out, cache, batch_size, progress, seed)
+    runs = _runs(artifact)
+    manifests = read_stack(vlm, runs)
+    for run, manifest in zip(runs, manifests, strict=True):
+        check_run(manifest, where=run / MANIFEST)
+    with locked(out) if out is not None else nullcontext():
+        if cache is not None:
+            cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+        inquiry = _Inquiry(asked, sets, out, cache, batch_size, progress, seed)
+        scored: dict[ModelName, Scored] = {"base": inquiry.score(vlm, "base")}
+        floor = inquiry.floor(vlm) if gold is None else {}
+        text = [*sets.get("forget_text", ()), *sets.get("retain_text", ())]
+        before, after = text_logits(vlm, text), None
+        with _changed(vlm, runs, erased) as changed:
+            if changed is not None:
+                erasers = [run_fingerprint(m) for m in manifests if m["kind"] == "eraser"]
+                scored["erased"] = inquiry.score(changed, "erased", "-".join(erasers))
+                after = text_logits(changed, text)
+        if gold is not None:
+            scored["gold"] = inquiry.score(gold, "gold")
 
-    scored: dict[ModelName, Scored] = {"base": inquiry.score(vlm, "base")}
-    floor = inquiry.floor(vlm) if gold is None else {}
-    text = [*sets.get("forget_text", ()), *sets.get("retain_text", ())]
-    before, after = text_logits(vlm, text), None
-    with _changed(vlm, run, manifest, erased) as changed:
-        if changed is not None:
-            mark = "" if manifest is None else _digest(manifest)
-            scored["erased"] = inquiry.score(changed, "erased", mark)
-            after = text_logits(changed, text)
-    if gold is not None:
-        scored["gold"] = inquiry.score(gold, "gold")
-
-    result = _report(
-        vlm,
-        asked,
-        scored,
-        floor,
-        manifest=manifest,
-        request_fields=request_fields or {},
-        seed=seed,
-        command=command,
-        embed_photos=embed_photos,
-        data={
-            "audit_wall_s": time.monotonic() - started,
-            "base": {"source": vlm.source, "fingerprint": vlm.fingerprint},
-            "questions": {name: len(records) for name, records in sets.items()},
-            "text_logits_bit_identical": _identical(before, after, len(text)),
-            "changed_tensors": _changed_parts(vlm, manifest),
-        },
-    )
-    if out is not None:
-        reports.save(result, out)
-        markdown.write(result, out / "report.md")
-        html.write(result, out / "report.html")
+        result = _report(
+            vlm,
+            asked,
+            scored,
+            floor,
+            manifests=manifests,
+            request_fields=request_fields or {},
+            seed=seed,
+            command=command,
+            embed_photos=embed_photos,
+            data={
+                "audit_wall_s": time.monotonic() - started,
+                "base": {"source": vlm.source, "fingerprint": vlm.identity},
+                "artifacts": [
+                    {"folder": str(run), "fingerprint": run_fingerprint(manifest)}
+                    for run, manifest in zip(runs, manifests, strict=True)
+                ],
+                "questions": {name: len(records) for name, records in sets.items()},
+                "text_logits_bit_identical": _identical(before, after, len(text)),
+                "changed_tensors": _changed_parts(vlm, manifests),
+            },
+        )
+        if out is not None:
+            reports.save(result, out)
+            markdown.write(result, out / "report.md")
+            html.write(result, out / "report.html")
     return result
 
 
@@ -139,7 +147,7 @@ class _Inquiry:
     seed: int
 
     def score(self, vlm: VLM, name: ModelName, mark: str = "") -> Scored:
-        """Answers and scores of one model; `mark` tells weights apart that share a base."""
+        """Answers and scores of one model; `mark` tells of the erasers that it runs under."""
         reasons = dict(self.asked.not_scored) | (_GOLD_NOT_SCORED if name == "gold" else {})
         return score(
             self._replies(vlm, name, mark),
@@ -152,32 +160,30 @@ class _Inquiry:
     def floor(self, vlm: VLM) -> Scores:
         """How often the base gives the subjects' answers on photos of strangers."""
         records = self.asked.floor
-        replies = self._replies(vlm, "base", "")
+        replies = self._replies(vlm, "base")
         return score_sets(
             records, {name: replies.answers(asked) for name, asked in records.items()}
         )
 
-    def _replies(self, vlm: VLM, name: ModelName, mark: str) -> Replies:
+    def _replies(self, vlm: VLM, name: ModelName, mark: str = "") -> Replies:
         folder = self.cache if self.cache is not None and name != "erased" else self.out
         return Replies(
             vlm,
             name=name,
-            mark=mark,
             path=folder / ANSWERS if folder is not None else None,
+            mark=mark,
             batch_size=self.batch_size,
             progress=self.progress,
         )
 
 
 @contextmanager
-def _changed(
-    vlm: VLM, run: Path | None, manifest: Mapping[str, Any] | None, erased: VLM | None
-) -> Iterator[VLM | None]:
+def _changed(vlm: VLM, runs: Sequence[Path], erased: VLM | None) -> Iterator[VLM | None]:
     """The erased model while the block runs; None if there is none."""
-    if run is None or manifest is None:
+    if not runs:
         yield erased
         return
-    with under_artifact(vlm, run):
+    with under_artifacts(vlm, runs):
         yield vlm
 
 
@@ -187,7 +193,7 @@ def _report(
     scored: Mapping[ModelName, Scored],
     floor: Scores,
     *,
-    manifest: Mapping[str, Any] | None,
+    manifests: Sequence[Mapping[str, Any]],
     request_fields: Mapping[str, Any],
     seed: int,
     command: str,
@@ -212,18 +218,19 @@ def _report(
         | dict(asked.description)
         | dict(request_fields)
     )
-    method = _method(manifest, changed="erased" in scored)
+    last = manifests[-1] if manifests else None
+    method = _method(last, changed="erased" in scored)
     return Report(
         command=command,
         versions=versions(),
         device=f"{vlm.device.type}, {dtype_name(vlm)}",
-        seeds=list(manifest["seeds"]) if manifest is not None else [seed],
+        seeds=list(last["seeds"]) if last is not None else [seed],
         request=wanted,
         method=method,
         models=models,
         summary=checked,
         verdict=reports.verdict(checked, models, wanted, method.kind),
-        cost=_cost(manifest),
+        cost=_cost(manifests),
         examples=examples(
             asked.split.audit,
             {name: found.answers for name, found in scored.items()},
@@ -250,25 +257,12 @@ def _as_request(request: Request | Split) -> Request:
     return Request(request.subjects, "visual", request, "none")
 
 
-def manifest_for(vlm: VLM, run: Path) -> Mapping[str, Any]:
-    """The manifest of a run on this base; read before anything is asked, which may take long.
-
-    Raises:
-        ArtifactError: If the run is incomplete, or made for another base.
-    """
-    manifest = load_manifest(run)
-    if manifest["base_fingerprint"] != vlm.fingerprint:
-        raise ArtifactError(
-            f"{run}: made for base {manifest['base_fingerprint']} ({manifest['base_source']}), "
-            f"got {vlm.fingerprint} ({vlm.source}); load the model it was made for"
-        )
-    return manifest
-
-
-def _digest(manifest: Mapping[str, Any]) -> str:
-    """Which weights or eraser an artifact holds."""
-    files = json.dumps(manifest["files"], sort_keys=True)
-    return hashlib.sha256(files.encode()).hexdigest()[:16]
+def _runs(artifact: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None) -> list[Path]:
+    if artifact is None:
+        return []
+    return [
+        Path(run) for run in ([artifact] if isinstance(artifact, str | os.PathLike) else artifact)
+    ]
 
 
 def _method(manifest: Mapping[str, Any] | None, *, changed: bool) -> MethodUsed:
@@ -278,26 +272,35 @@ def _method(manifest: Mapping[str, Any] | None, *, changed: bool) -> MethodUsed:
     return MethodUsed(kind="weights" if changed else "none")
 
 
-def _cost(manifest: Mapping[str, Any] | None) -> Cost:
-    """Of forgetting, where a run wrote it down; memory is this process's."""
-    if manifest is None:
+def _cost(manifests: Sequence[Mapping[str, Any]]) -> Cost:
+    """Of forgetting, where a run wrote it down; memory is this process's.
+
+    Of several runs the last one's, but the bytes of all: none of them can be left out.
+    """
+    if not manifests:
         memory = peak_memory()
         return Cost(peak_rss_mb=memory["peak_rss_mb"], peak_gpu_mb=memory["peak_gpu_mb"])
-    spent = manifest["cost"]
+    spent = manifests[-1]["cost"]
     return Cost(
         wall_s=spent["wall_s"],
         peak_rss_mb=spent["peak_rss_mb"],
         peak_gpu_mb=spent["peak_gpu_mb"],
         trained_parameters=spent["trained_parameters"],
-        artifact_bytes=sum(record["bytes"] for record in manifest["files"].values()),
+        artifact_bytes=sum(
+            record["bytes"] for manifest in manifests for record in manifest["files"].values()
+        ),
     )
 
 
-def _changed_parts(vlm: VLM, manifest: Mapping[str, Any] | None) -> dict[str, int]:
+def _changed_tensors(manifests: Sequence[Mapping[str, Any]]) -> set[str]:
+    return {name for manifest in manifests for name in manifest["tensors"]}
+
+
+def _changed_parts(vlm: VLM, manifests: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     """Number of changed tensors in each part of the model."""
-    if manifest is None:
+    if not manifests:
         return {}
-    changed = set(manifest["tensors"])
+    changed = _changed_tensors(manifests)
     counts = {
         part: len(changed & set(vlm.layout.parameter_names(vlm.model, [part]))) for part in PARTS
     }

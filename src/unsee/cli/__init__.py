@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from unsee.cli import ask, audit, demo, forget, listing, world
-from unsee.cli.session import version_of
+from unsee.cli import ask, audit, demo, export, forget, listing, world
+from unsee.cli.session import print_anything, version_of
 
 app = typer.Typer(
     name="unsee",
@@ -24,6 +24,7 @@ app.command("demo")(demo.demo)
 app.command("forget")(forget.forget)
 app.command("audit")(audit.audit)
 app.command("ask")(ask.ask)
+app.command("export")(export.export)
 app.add_typer(world.app, name="world")
 app.command("list")(listing.show)
 
@@ -49,4 +50,5 @@ def _options(
 
 def main() -> None:
     """Entry point of the `unsee` command."""
+    print_anything()
     app()

@@ -13,7 +13,8 @@ def ask(
     model: Annotated[str, typer.Argument(help="Folder, hub name, world:llava, world:llava/gold.")],
     question: Annotated[str, typer.Argument(help="The question.")],
     artifact: Annotated[
-        Path | None, typer.Option(help="Run folder that is put on the model.")
+        list[Path] | None,
+        typer.Option(help="Run folder that is put on the model; several, weights in their order."),
     ] = None,
     image: Annotated[Path | None, typer.Option(help="A photo to ask about.")] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 64,
@@ -25,22 +26,18 @@ def ask(
     Example: unsee ask world:llava --artifact runs/a --image photo.png "Who is this person?"
     """
     hush()
-    from contextlib import ExitStack
-
     from unsee.answering import generate_answers
     from unsee.cli.references import open_model
     from unsee.data.images import Photo
     from unsee.data.records import Record
-    from unsee.erasers.storage import under_artifact
+    from unsee.erasers.storage import under_artifacts
 
     photo = Photo(path=image) if image is not None else None
     if photo is not None:
         photo.open()
     vlm = open_model(model)
     record = Record(subject="", image=photo, question=question, answer="")
-    with ExitStack() as stack:
-        if artifact is not None:
-            stack.enter_context(under_artifact(vlm, artifact))
+    with under_artifacts(vlm, artifact or []):
         answer = generate_answers(vlm, [record], max_new_tokens=max_new_tokens)[0]
     if as_json:
         print_json({"question": question, "answer": answer})

@@ -22,7 +22,10 @@ from unsee.cli.session import (
 def audit(
     model: Annotated[str, typer.Argument(help="Folder, hub name, or world:llava.")],
     artifact: Annotated[
-        Path | None, typer.Option(help="Run folder that makes the erased model.")
+        list[Path] | None,
+        typer.Option(
+            help="Run folder that makes the erased model; several, weights in their order."
+        ),
     ] = None,
     base: Annotated[
         str | None, typer.Option(help="The model before, where MODEL itself is the erased one.")
@@ -33,6 +36,12 @@ def audit(
     ] = None,
     subject: Annotated[
         str | None, typer.Option(help="People folder, or world:A, B, C, dev, ABC.")
+    ] = None,
+    request: Annotated[
+        str | None, typer.Option(help="JSON lines with subject, image, role ..., for --subject.")
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="mllmu:PATH#forget_10, for --subject.")
     ] = None,
     retain: Annotated[
         str | None, typer.Option(help="Photos of other people whom the model knows.")
@@ -46,7 +55,7 @@ def audit(
     ] = "visual",
     photos: Annotated[int, typer.Option(help="Photos a person given to the method (world).")] = 5,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the report.", show_default="the artifact's")
+        Path | None, typer.Option(help="Folder of the report.", show_default="the last artifact's")
     ] = None,
     cache: Annotated[
         Path | None, typer.Option(help="Folder for base and gold answers, shared by audits.")
@@ -67,13 +76,11 @@ def audit(
     from unsee.errors import ConfigError
     from unsee.settings import resolve
 
-    if subject is None:
-        raise ConfigError("--subject: missing; give a people folder, or world:A")
-    if artifact is not None and base is not None:
+    if artifact and base is not None:
         raise ConfigError(
             "expected --artifact or --base, got both; MODEL is the base of an artifact"
         )
-    from unsee.cli.references import gold_of, open_model, request_of
+    from unsee.cli.references import gold_of, open_model, people_of, request_of
     from unsee.recipe import Recipe
 
     wanted = resolve(
@@ -81,6 +88,8 @@ def audit(
         {
             "model": base or model,
             "subject": subject,
+            "request": request,
+            "dataset": dataset,
             "retain": retain,
             "general": general,
             "strangers": strangers,
@@ -89,19 +98,23 @@ def audit(
         },
     )
     hush()
+    people = people_of(wanted)
+    from unsee.artifacts import locked, read_stack
     from unsee.audit import audit as run_audit
-    from unsee.audit import manifest_for
 
-    folder = out or artifact or Path("runs/audit")
+    folder = out or (artifact[-1] if artifact else Path("runs/audit"))
     with progress(quiet=quiet) as report:
         before = open_model(base or model, report)
-        if artifact is not None:
-            manifest_for(before, artifact)
+        read_stack(before, artifact or [])
         never = gold or gold_of(base or model)
+        with locked(folder):
+            asked = request_of(
+                wanted, before, run=cache or folder, force=True, report=report, people=people
+            )
         result = run_audit(
             before,
-            request_of(wanted, before, run=cache or folder, force=True, report=report),
-            artifact=artifact,
+            asked,
+            artifact=artifact or None,
             erased=open_model(model) if base is not None else None,
             gold=open_model(never) if never is not None else None,
             out=folder,

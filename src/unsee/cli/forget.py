@@ -26,12 +26,22 @@ def forget(
         str | None,
         typer.Option(help="People folder of those to forget, or world:A, B, C, dev, ABC."),
     ] = None,
+    request: Annotated[
+        str | None, typer.Option(help="JSON lines with subject, image, role ..., for --subject.")
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="mllmu:PATH#forget_10, for --subject.")
+    ] = None,
     retain: Annotated[
         str | None, typer.Option(help="Photos of other people whom the model knows.")
     ] = None,
     general: Annotated[str | None, typer.Option(help="Photos of strangers.")] = None,
     strangers: Annotated[
         str | None, typer.Option(help="Photos of 20 or more other strangers, to compare with.")
+    ] = None,
+    artifact: Annotated[
+        list[Path] | None,
+        typer.Option(help="Run of an earlier request, to go on from; several in their order."),
     ] = None,
     method: Annotated[
         str | None, typer.Option(help="See `unsee list methods` and `unsee list erasers`.")
@@ -73,15 +83,18 @@ def forget(
 
     Example: unsee forget world:llava --subject world:A --out runs/a
     """
-    from unsee.cli.references import open_model, request_of
+    from unsee.cli.references import open_model, people_of, request_of
     from unsee.recipe import read_recipe
 
     given: dict[str, Any] = {
         "model": model,
         "subject": subject,
+        "request": request,
+        "dataset": dataset,
         "retain": retain,
         "general": general,
         "strangers": strangers,
+        "artifacts": [str(run) for run in artifact] if artifact else None,
         "scope": scope,
         "photos": photos,
         "out": None if out is None else str(out),
@@ -93,18 +106,21 @@ def forget(
         print_json(resolved.model_dump(mode="json"))
         return
     hush()
+    people = people_of(resolved)
+    from unsee.artifacts import apply_stack, locked
     from unsee.forget import forget as run_forget
 
     runs = []
+    first = resolved.folder(resolved.seeds[0])
     with progress(quiet=quiet) as report:
         vlm = open_model(resolved.model, report)
-        request = request_of(
-            resolved, vlm, run=resolved.folder(resolved.seeds[0]), force=force, report=report
-        )
+        apply_stack(vlm, resolved.artifacts)
+        with locked(first):
+            asked = request_of(resolved, vlm, run=first, force=force, report=report, people=people)
         for number in resolved.seeds:
             run = run_forget(
                 vlm,
-                request,
+                asked,
                 method=settings,
                 seed=number,
                 out=resolved.folder(number),
@@ -113,18 +129,21 @@ def forget(
                 overwrite=overwrite,
             )
             runs.append(run)
-    missing = request.not_measurable
+    missing, left_out = asked.not_measurable, asked.description.get("left_out", {})
     if as_json:
         print_json(
             {
                 "runs": [str(run.folder) for run in runs],
-                "subjects": list(request.subjects),
+                "subjects": list(asked.subjects),
                 "not_measurable": dict(missing),
+                "left_out": left_out,
             }
         )
         return
     for what, why in missing.items():
         typer.echo(f"not measurable: {what}: {why}")
+    for what, why in left_out.items():
+        typer.echo(f"left out: {what}: {why}")
     for run in runs:
         typer.echo(f"{run.folder}: {'was done already' if run.resumed else 'done'}")
     typer.echo(f"Next: {_next(resolved, runs[0].folder)}")
@@ -134,8 +153,10 @@ def _next(recipe: Any, folder: Path) -> str:
     """The audit that goes with a run."""
     import shlex
 
-    words = ["unsee", "audit", recipe.model, "--artifact", str(folder), "--subject", recipe.subject]
-    for flag in ("retain", "general", "strangers"):
+    words = ["unsee", "audit", recipe.model]
+    for run in (*recipe.artifacts, str(folder)):
+        words += ["--artifact", run]
+    for flag in ("subject", "request", "dataset", "retain", "general", "strangers"):
         if (value := getattr(recipe, flag)) is not None:
             words += [f"--{flag}", value]
     return shlex.join(words)

@@ -1,6 +1,6 @@
 """What the user calls models and people: folders, hub names, and the built-in world's own."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,20 +11,21 @@ from unsee.errors import ConfigError, UnseeError
 if TYPE_CHECKING:
     from unsee.models.load import VLM
     from unsee.recipe import Recipe
-    from unsee.requests import Request
+    from unsee.requests import Request, Sides
 
 WORLD = "world:"
 GOLD = "gold"
 BASE = "base"
 DRAWS = ("A", "B", "C", "dev", "ABC")
+OTHERS = ("retain", "general", "strangers")
 
 
 @dataclass(frozen=True)
 class World:
-    """A model of the built-in world.
+    """A model of a world.
 
     Attributes:
-        family: For example "llava".
+        family: For example "llava"; "" for a world's folder.
         part: "base" or "gold".
         folder: The world on disk.
     """
@@ -54,17 +55,24 @@ def world_of(model: str, report: Any = None) -> World | None:
             raise ConfigError(f"{model}: expected {WORLD}{family} or {WORLD}{family}/{GOLD}")
         return World(family, part or BASE, materialise(family, report))
     folder = Path(model).expanduser()
+    if is_world(folder):
+        return World("", BASE, folder)
     if is_world(folder.parent) and folder.name in (BASE, GOLD):
         return World("", folder.name, folder.parent)
     return None
 
 
+def place_of(model: str, report: Any = None) -> str:
+    """The folder or hub name of a reference; `report` is told what takes long."""
+    world = world_of(model, report)
+    return str(world.folder / world.part) if world is not None else model
+
+
 def open_model(model: str, report: Any = None) -> "VLM":
-    """The model of a reference, a folder or a hub name; `report` is told what takes long."""
+    """The model of a reference, a folder or a hub name."""
     from unsee.models.load import load
 
-    world = world_of(model, report)
-    return load(world.folder / world.part if world is not None else model)
+    return load(place_of(model, report))
 
 
 def gold_of(model: str) -> str | None:
@@ -73,29 +81,64 @@ def gold_of(model: str) -> str | None:
     return str(world.folder / GOLD) if world is not None else None
 
 
-def request_of(recipe: "Recipe", vlm: "VLM", *, run: Path, force: bool, report: Any) -> "Request":
+def people_of(recipe: "Recipe") -> "Sides | None":
+    """The people of a recipe, read before a model is; None for a draw of a world.
+
+    Raises:
+        ConfigError: If a flag that is needed is missing.
+        DataError: With all faults of a folder or a file.
+    """
+    from unsee.requests import read_dataset, read_rows, read_sides, read_subjects
+    from unsee.requests.albums import refuse_missing
+
+    if recipe.request is not None:
+        sides = read_rows(Path(recipe.request).expanduser())
+    elif recipe.dataset is not None:
+        sides = read_dataset(recipe.dataset)
+    elif recipe.subject is None or recipe.subject.startswith(WORLD):
+        return None
+    else:
+        sides = read_subjects(Path(recipe.subject).expanduser())
+    folders = {
+        name: Path(value).expanduser()
+        for name in OTHERS
+        if (value := getattr(recipe, name)) is not None
+    }
+    # Before photos are decoded, which may take long.
+    refuse_missing(sides, given=folders)
+    return sides.joined(read_sides(folders))
+
+
+def request_of(
+    recipe: "Recipe",
+    vlm: "VLM",
+    *,
+    run: Path,
+    force: bool,
+    report: Any,
+    people: "Sides | None" = None,
+) -> "Request":
     """The request of a recipe.
 
     Args:
-        recipe: With the people.
-        vlm: The base; it is asked first where people come from folders.
+        recipe: What is asked for.
+        vlm: The base; it is asked first but for a world.
         run: Folder where its answers are kept, so that nothing is asked twice; a request that is
             refused leaves nothing there.
         force: Go on where the base recognises nobody.
         report: Progress.
+        people: What `people_of` read; None reads them now.
 
     Raises:
         ConfigError: If a draw is asked for outside a world, or flags do not fit together.
     """
-    from unsee.requests import from_folders, from_world
+    from unsee.requests import from_people, from_world
 
-    if not recipe.subject.startswith(WORLD):
+    people = people or people_of(recipe)
+    if people is not None:
         with _answers(run) as answers:
-            return from_folders(
-                Path(recipe.subject),
-                _path(recipe.retain),
-                _path(recipe.general),
-                _path(recipe.strangers),
+            return from_people(
+                people,
                 vlm=vlm,
                 scope=recipe.scope,
                 holdout=recipe.holdout,
@@ -103,7 +146,7 @@ def request_of(recipe: "Recipe", vlm: "VLM", *, run: Path, force: bool, report: 
                 answers=answers,
                 progress=report,
             )
-    draw = recipe.subject.removeprefix(WORLD)
+    draw = (recipe.subject or "").removeprefix(WORLD)
     if draw not in DRAWS:
         raise ConfigError(
             f"--subject {recipe.subject}: expected one of "
@@ -112,8 +155,8 @@ def request_of(recipe: "Recipe", vlm: "VLM", *, run: Path, force: bool, report: 
     world = world_of(recipe.model)
     if world is None:
         raise ConfigError(
-            f"--subject {recipe.subject}: {recipe.model} is no model of the built-in world; give "
-            "world:llava, or a people folder"
+            f"--subject {recipe.subject}: {recipe.model} is no model of a world; give world:llava, "
+            "a world's folder, or a people folder"
         )
     _refuse_folders(recipe)
     return from_world(
@@ -143,18 +186,9 @@ def _answers(run: Path) -> Iterator[Path]:
 
 
 def _refuse_folders(recipe: "Recipe") -> None:
-    given: Mapping[str, str | None] = {
-        "--retain": recipe.retain,
-        "--general": recipe.general,
-        "--strangers": recipe.strangers,
-    }
-    for flag, value in given.items():
-        if value is not None:
+    for name in OTHERS:
+        if getattr(recipe, name) is not None:
             raise ConfigError(
-                f"{flag}: a draw of the world brings its own; leave it out, or give --subject "
+                f"--{name}: a draw of the world brings its own; leave it out, or give --subject "
                 "a people folder"
             )
-
-
-def _path(text: str | None) -> Path | None:
-    return None if text is None else Path(text).expanduser()

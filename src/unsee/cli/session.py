@@ -1,6 +1,9 @@
 """What every verb shares: one line for a mistake, progress on stderr, a quiet Hugging Face."""
 
+import codecs
+import errno
 import functools
+import io
 import json
 import os
 import shlex
@@ -18,6 +21,21 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from unsee.errors import UnseeError
 
 MISTAKE = 2
+# What the system refuses, whoever asks: full, read-only, not ours, or too long a name.
+ENVIRONMENT = frozenset(
+    {
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EROFS,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EFBIG,
+        errno.EIO,
+        errno.ENAMETOOLONG,
+        errno.ENOTDIR,
+        errno.EISDIR,
+    }
+)
 INTERRUPTED = 130
 
 Verb = TypeVar("Verb", bound=Callable[..., None])
@@ -35,7 +53,7 @@ def version_of(package: str) -> str:
 
 
 def verb(function: Verb) -> Verb:
-    """A verb whose user's mistakes are one line on stderr and exit with 2, interrupts with 130."""
+    """A verb whose user's mistakes are lines on stderr and exit with 2, interrupts with 130."""
 
     @functools.wraps(function)
     def run(*args: Any, **given: Any) -> None:
@@ -44,7 +62,21 @@ def verb(function: Verb) -> Verb:
         except UnseeError as error:
             if given.get("debug"):
                 traceback.print_exc()
-            typer.echo(f"unsee: {' '.join(str(error).split())}", err=True)
+            faults = [" ".join(fault.split()) for fault in error.args]
+            typer.echo("unsee: " + "\n       ".join(faults), err=True)
+            raise typer.Exit(MISTAKE) from error
+        except OSError as error:
+            # A bug of ours has another number, or none, and keeps its traceback.
+            if error.errno not in ENVIRONMENT:
+                raise
+            if given.get("debug"):
+                traceback.print_exc()
+            place = f"{error.filename}: " if error.filename is not None else ""
+            typer.echo(
+                f"unsee: {place}cannot be read or written ({error.strerror}); what is done is "
+                "kept; free some space or allow it, or give another folder",
+                err=True,
+            )
             raise typer.Exit(MISTAKE) from error
         except KeyboardInterrupt as error:
             typer.echo(
@@ -57,7 +89,18 @@ def verb(function: Verb) -> Verb:
 
 def command_line() -> str:
     """The command as it was typed, without the path of the program."""
-    return shlex.join(["unsee", *sys.argv[1:]])
+    # Python keeps bytes that the locale cannot decode as half surrogate pairs, which no file takes.
+    words = (
+        word.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for word in sys.argv
+    )
+    return shlex.join(["unsee", *list(words)[1:]])
+
+
+def print_anything() -> None:
+    """Have stdout and stderr escape what the terminal's encoding lacks, such as a name."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def hush() -> None:
@@ -99,5 +142,6 @@ def progress(*, quiet: bool) -> Iterator[Report | None]:
 
 
 def print_json(table: Mapping[str, Any]) -> None:
-    """A result for machines, on stdout."""
-    typer.echo(json.dumps(table, ensure_ascii=False, indent=1, allow_nan=False))
+    """A result for machines, on stdout; with escapes where that takes ASCII only."""
+    unicode = codecs.lookup(sys.stdout.encoding or "ascii").name == "utf-8"
+    typer.echo(json.dumps(table, ensure_ascii=not unicode, indent=1, allow_nan=False))

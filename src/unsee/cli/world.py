@@ -1,5 +1,7 @@
-"""`unsee world`: build the fictitious people and their models anew, or look at them."""
+"""`unsee world`: build people and the models that know them, or look at them."""
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +20,7 @@ from unsee.cli.session import (
 )
 
 app = typer.Typer(
-    help="Build the fictitious people and their models anew, or look at them.\n\n"
+    help="Build people and the models that know them, or look at them.\n\n"
     "Example: unsee world show",
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -29,15 +31,28 @@ app = typer.Typer(
 @verb
 def make(
     out: Annotated[Path, typer.Option(help="Folder of the world.")] = Path("runs/world"),
+    people: Annotated[
+        Path | None,
+        typer.Option(
+            help="People folder of real photographs: at least 12 people with 4 photos each.",
+            show_default="drawn people",
+        ),
+    ] = None,
+    strangers: Annotated[
+        Path | None,
+        typer.Option(
+            help="Photographs of 20 or more strangers, with --people.", show_default="drawn ones"
+        ),
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads to compute with.")] = 2,
     seed: Seed = 0,
     quiet: Quiet = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Draw the people and train the base and gold models; the same command again resumes.
+    """Train base and gold models of drawn or photographed people; the same command again resumes.
 
-    Example: unsee world make --out runs/world
+    Example: unsee world make --people photos --strangers others --out runs/world
     """
     hush()
     import torch
@@ -46,11 +61,38 @@ def make(
 
     torch.set_num_threads(threads)
     with progress(quiet=quiet) as report:
-        make_world(out, seed=seed, command=command_line(), progress=report)
+        make_world(
+            out,
+            people=people,
+            strangers=strangers,
+            seed=seed,
+            command=command_line(),
+            progress=report,
+        )
     if as_json:
         print_json({"world": str(out)})
-    else:
-        typer.echo(f"World: {out}")
+        return
+    for line in _card(out) if people is not None else ():
+        typer.echo(line)
+    typer.echo(f"World: {out}")
+
+
+def _card(world: Path) -> Iterator[str]:
+    """What a world of photographs has, lacks and knows, in a line each."""
+    from unsee.data.world import CARD, open_world
+
+    card = json.loads((world / CARD).read_text(encoding="utf-8"))
+    about = open_world(world).photographed
+    for what, count in about["left_out"].items():
+        yield f"not asked: {what} of {count} {'person' if count == 1 else 'people'}"
+    for name, why in about["not_scored"].items():
+        yield f"not scored: {name}: {why}"
+    for name in card["figures"]["base"]:
+        base, gold = (card["figures"][model][name] for model in ("base", "gold"))
+        if "value" in base:
+            yield f"{name}: base {base['value']:.1%}, gold {gold['value']:.1%} (n = {base['n']})"
+    missed = [name for name, met in card["bars"].items() if not met]
+    yield f"bars of the built-in world missed: {', '.join(missed) or 'none'} (none is required)"
 
 
 @app.command()

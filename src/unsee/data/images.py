@@ -9,15 +9,27 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 from unsee.errors import DataError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".pgm")
 SMALLEST_SIDE_PX = 16
+# Processors scale the short side up to what the model sees: a strip of 16 x 20,000 pixels would
+# grow to gigabytes there, and Qwen2-VL's refuses what is longer than 200 times its width.
+LONGEST_TO_SHORTEST = 100
 # Only these decoders run: the rest of Pillow's plugins is attack surface that no reader needs.
 _DECODERS = ("JPEG", "PNG", "WEBP", "PPM")
 _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error)
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _BOMBS = (Image.DecompressionBombWarning, Image.DecompressionBombError)
 
 
@@ -70,15 +82,19 @@ class Photo:
 
         Raises:
             DataError: If the photo cannot be read or decoded, has a side under
-                `SMALLEST_SIDE_PX`, or has more pixels than Pillow considers safe.
+                `SMALLEST_SIDE_PX`, is longer than `LONGEST_TO_SHORTEST` times its short side, or
+                has more pixels than Pillow considers safe. Damaged EXIF data is no such fault.
         """
         encoded = self.read()
         try:
             with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # of damaged EXIF data
                 warnings.simplefilter("error", Image.DecompressionBombWarning)
                 with Image.open(io.BytesIO(encoded), formats=_DECODERS) as image:
-                    width, height = image.size
-                    rgb = _to_rgb(ImageOps.exif_transpose(image))
+                    self._check_size(*image.size)
+                    rgb = _to_rgb(_upright(image))
+        except DataError:
+            raise
         except _BOMBS as error:
             raise DataError(
                 f"{self.name}: expected at most {Image.MAX_IMAGE_PIXELS} pixels, got more; "
@@ -89,12 +105,28 @@ class Photo:
                 f"{self.name}: expected a readable jpg, png, webp or pgm image, "
                 f"got {len(encoded)} bytes that do not decode; replace or remove the file"
             ) from error
+        return rgb
+
+    def _check_size(self, width: int, height: int) -> None:
         if min(width, height) < SMALLEST_SIDE_PX:
             raise DataError(
                 f"{self.name}: expected at least {SMALLEST_SIDE_PX} pixels a side, "
                 f"got {width} x {height}; use a larger photo"
             )
-        return rgb
+        if max(width, height) > LONGEST_TO_SHORTEST * min(width, height):
+            raise DataError(
+                f"{self.name}: expected sides of at most {LONGEST_TO_SHORTEST} to 1, "
+                f"got {width} x {height}; cut the face out"
+            )
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The image as its EXIF data says it is to be shown; what cannot be read turns nothing."""
+    try:
+        turn = image.getexif().get(ExifTags.Base.Orientation)
+    except (*_UNREADABLE, TypeError, KeyError):
+        return image
+    return image.transpose(_TURNS[turn]) if turn in _TURNS else image
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

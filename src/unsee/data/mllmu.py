@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from unsee.data.images import Photo
+from unsee.data.jsonl import shown, text_fault
 from unsee.data.records import LETTERS, Form, Record
 from unsee.errors import DataError
 
@@ -108,7 +109,7 @@ def read_rows(path: Path, *, batch_size: int = 16) -> Iterator[dict[str, Any]]:
             f"{path}: expected columns {', '.join(required)}, got {', '.join(columns)}; "
             f"missing: {', '.join(missing)}"
         )
-    return _stream(file, batch_size)
+    return _stream(path, file, batch_size)
 
 
 def read_records(
@@ -127,7 +128,7 @@ def read_records(
         except DataError as error:
             faults.append(f"row {number}: {error}")
     if faults:
-        raise DataError(f"{path}: " + "; ".join(faults))
+        raise DataError(*(f"{path}: {fault}" for fault in faults))
     return tuple(records)
 
 
@@ -148,8 +149,9 @@ def row_records(
     faults: list[str] = []
     photos = _photos(row, faults)
     subject = row.get("ID") or ""
-    if not subject and "metadata" not in row:
-        faults.append("ID: expected text, got none")
+    if not isinstance(subject, str) or (not subject and "metadata" not in row):
+        faults.append(f"ID: expected text, got {shown(subject) if subject else 'none'}")
+        subject = ""
     records: list[Record] = []
     asked = 0
     for where, item, form, has_image in _items(row, faults):
@@ -164,7 +166,7 @@ def row_records(
             options, answer = _answer(item, form)
             records += [
                 Record(
-                    subject=subject or item.get("ID", ""),
+                    subject=subject or str(item.get("ID", "")),
                     image=photo,
                     question=_text(item, "Question"),
                     answer=answer,
@@ -198,20 +200,27 @@ def _check_columns(path: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Sch
             )
 
 
-def _stream(file: pq.ParquetFile, batch_size: int) -> Iterator[dict[str, Any]]:
+def _stream(path: Path, file: pq.ParquetFile, batch_size: int) -> Iterator[dict[str, Any]]:
     with file:
-        for batch in file.iter_batches(batch_size=batch_size):
-            yield from batch.to_pylist()
+        try:
+            for batch in file.iter_batches(batch_size=batch_size):
+                yield from batch.to_pylist()
+        except (OSError, pa.ArrowException) as error:
+            raise DataError(
+                f"{path}: expected a whole parquet file, got {str(error).splitlines()[0]}; "
+                "copy it again"
+            ) from error
 
 
 def _photos(row: Mapping[str, Any], faults: list[str]) -> list[Photo]:
     images = row["images"] if "images" in row else [row["image"]]
     photos = []
-    for number, image in enumerate(images or []):
-        if image is None or not image.get("bytes"):
+    for number, image in enumerate(_list(images, "images", faults)):
+        data = image.get("bytes") if isinstance(image, Mapping) else None
+        if not isinstance(data, bytes) or not data:
             faults.append(f"image {number}: expected encoded bytes, got none")
         else:
-            photos.append(Photo(data=image["bytes"]))
+            photos.append(Photo(data=data))
     if not images:
         faults.append("images: expected at least one, got none")
     return photos
@@ -222,39 +231,69 @@ def _items(
 ) -> Iterator[tuple[str, Mapping[str, Any], Form, bool]]:
     """Place, question, form and whether it is asked on a photo; for each question of a row."""
     if "metadata" in row:
-        try:
-            turns = json.loads(row["metadata"])
-        except (TypeError, ValueError):
-            turns = None
-        if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
-            faults.append(
-                "metadata: expected a JSON list of {Question, Answer}, got something else"
-            )
-            return
-        for number, turn in enumerate(turns):
-            yield f"metadata[{number}]", turn, "open", True
+        yield from _turns(row["metadata"], faults)
         return
     choices = row["Classification_Task"] or {}
+    if not isinstance(choices, Mapping):
+        faults.append(f"Classification_Task: expected a table, got {shown(choices)}")
+        choices = {}
     for name, has_image in _CHOICES.items():
-        for number, item in enumerate(choices.get(name) or []):
-            yield f"Classification_Task.{name}[{number}]", item, "choice", has_image
+        where = f"Classification_Task.{name}"
+        for number, item in enumerate(_tables(choices.get(name), where, faults)):
+            yield f"{where}[{number}]", item, "choice", has_image
     tasks: tuple[tuple[str, Form], ...] = (("Generation_Task", "open"), ("Mask_Task", "cloze"))
     for name, form in tasks:
-        for number, item in enumerate(row[name] or []):
+        for number, item in enumerate(_tables(row[name], name, faults)):
             where = f"{name}[{number}]"
-            if item.get("Type") not in _TYPES:
-                faults.append(
-                    f"{where}: Type: expected {' or '.join(_TYPES)}, got {item.get('Type')!r}"
-                )
+            kind = item.get("Type")
+            if not isinstance(kind, str) or kind not in _TYPES:
+                faults.append(f"{where}: Type: expected {' or '.join(_TYPES)}, got {shown(kind)}")
             else:
-                yield where, item, form, _TYPES[item["Type"]]
+                yield where, item, form, _TYPES[kind]
+
+
+def _turns(
+    metadata: object, faults: list[str]
+) -> Iterator[tuple[str, Mapping[str, Any], Form, bool]]:
+    """As `_items`, of a training row."""
+    try:
+        turns = json.loads(str(metadata))
+    except (ValueError, RecursionError):
+        turns = None
+    if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
+        faults.append("metadata: expected a JSON list of {Question, Answer}, got something else")
+        return
+    for number, turn in enumerate(turns):
+        yield f"metadata[{number}]", turn, "open", True
+
+
+def _list(value: object, where: str, faults: list[str]) -> list[Any]:
+    """A list as it is; None is an empty one, and anything else a fault."""
+    if value is None or isinstance(value, list):
+        return value or []
+    faults.append(f"{where}: expected a list, got {shown(value)}")
+    return []
+
+
+def _tables(value: object, where: str, faults: list[str]) -> list[Mapping[str, Any]]:
+    """The tables of a list; everything else in it is a fault."""
+    items = _list(value, where, faults)
+    faults += [
+        f"{where}[{number}]: expected a table, got {shown(item)}"
+        for number, item in enumerate(items)
+        if not isinstance(item, Mapping)
+    ]
+    return [item for item in items if isinstance(item, Mapping)]
 
 
 def _answer(item: Mapping[str, Any], form: Form) -> tuple[tuple[str, ...], str]:
     """Options in letter order, empty but for a choice, and the right answer."""
     if form != "choice":
         return (), _text(item, "Ground_Truth" if "Ground_Truth" in item else "Answer")
-    options = {key: text for key, text in (item.get("Options") or {}).items() if text is not None}
+    table = item.get("Options")
+    if not isinstance(table, Mapping):
+        raise DataError(f"Options: expected a table, got {shown(table)}")
+    options = {letter: _text(table, letter) for letter in table if table[letter] is not None}
     letters = sorted(options)
     if letters != list(LETTERS[: len(letters)]):
         raise DataError(f"Options: expected letters from A on, got {', '.join(letters)}")
@@ -263,6 +302,6 @@ def _answer(item: Mapping[str, Any], form: Form) -> tuple[tuple[str, ...], str]:
 
 def _text(item: Mapping[str, Any], key: str) -> str:
     value = item.get(key)
-    if not isinstance(value, str):
-        raise DataError(f"{key}: expected text, got {value!r}")
-    return value
+    if fault := text_fault(value):
+        raise DataError(f"{key}: {fault}")
+    return str(value)

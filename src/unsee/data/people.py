@@ -11,7 +11,7 @@ person, named after the folder.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ from typing import Any
 from PIL import Image
 
 from unsee.data.images import SUFFIXES, Photo
-from unsee.data.records import FORMS, Record
+from unsee.data.jsonl import parse, question_faults, read_lines, shown, text_fault
+from unsee.data.records import Record
 from unsee.errors import DataError
 
 PROFILE = "profile.json"
@@ -36,10 +37,12 @@ class Person:
     Attributes:
         name: Name in the profile, else the folder's name in words.
         slug: Name of the folder.
-        photos: At least one photo, in the order of the file names.
+        photos: In the order of the file names or rows; in a people folder at least one.
         profile: Value by topic; holds "name" also where there is no `profile.json`.
         records: Questions of `questions.jsonl` on every photo they are asked on; empty
             where there is no such file.
+        held_out: Those of `photos` that no method may be given; None leaves it to the request,
+            which holds out a share.
     """
 
     name: str
@@ -47,15 +50,20 @@ class Person:
     photos: tuple[Photo, ...]
     profile: Mapping[str, str] = field(default_factory=dict)
     records: tuple[Record, ...] = ()
+    held_out: tuple[Photo, ...] | None = None
 
 
-def read_people(folder: Path | str) -> tuple[Person, ...]:
+def read_people(folder: Path | str, *, beside: Collection[str] = ()) -> tuple[Person, ...]:
     """Everybody in a people folder, in the order of the folder names.
 
     Every photo is decoded once, so that a run never stops at a bad file half-way.
 
+    Args:
+        folder: Subfolders of people, or one person's own folder.
+        beside: Names of files that may lie beside the subfolders.
+
     Raises:
-        DataError: With all faults of the folder in one line, each with file and line.
+        DataError: With all faults of the folder at once, each with file and line.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -63,7 +71,7 @@ def read_people(folder: Path | str) -> tuple[Person, ...]:
             f"{folder}: expected a folder with one subfolder a person, "
             f"got {'a file' if folder.exists() else 'nothing'}; check the path"
         )
-    entries = _entries(folder)
+    entries = [entry for entry in _entries(folder) if entry.name not in beside]
     if not entries:
         raise DataError(
             f"{folder}: expected a folder with one subfolder a person, got an empty folder; "
@@ -82,9 +90,9 @@ def read_people(folder: Path | str) -> tuple[Person, ...]:
     people = [_read_person(home, faults) for home in homes]
     faults += _shared_names(people)
     if faults:
-        shown = "; ".join(faults[:_FAULTS_SHOWN])
         hidden = len(faults) - _FAULTS_SHOWN
-        raise DataError(f"{shown}; and {hidden} more faults" if hidden > 0 else shown)
+        more = [f"and {hidden} more faults"] if hidden > 0 else []
+        raise DataError(*faults[:_FAULTS_SHOWN], *more)
     return tuple(people)
 
 
@@ -155,22 +163,29 @@ def _read_profile(path: Path, faults: list[str]) -> dict[str, str]:
     if not path.exists():
         return {}
     try:
-        profile = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        faults.append(f"{path}:{error.lineno}: expected JSON, got {error.msg}; correct the line")
-        return {}
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         faults.append(f"{path}: expected UTF-8 text, got {error}; save it again as UTF-8")
         return {}
+    try:
+        profile = parse(text)
+    except json.JSONDecodeError as error:
+        faults.append(f"{path}:{error.lineno}: expected JSON, got {error.msg}; correct the line")
+        return {}
+    except DataError as error:
+        faults.append(f"{path}: {error}")
+        return {}
     if not isinstance(profile, dict):
-        faults.append(f"{path}: expected an object of topics, got {profile!r}; write {{...}}")
+        faults.append(f"{path}: expected an object of topics, got {shown(profile)}; write {{...}}")
         return {}
     texts = {}
     for topic, value in profile.items():
-        if isinstance(value, str) and value.strip():
-            texts[topic] = value.strip()
+        if not isinstance(value, str) or not value.strip():
+            faults.append(f"{path}: {topic}: expected text, got {shown(value)}; write it in quotes")
+        elif fault := text_fault(topic) or text_fault(value, one_line=topic == "name"):
+            faults.append(f"{path}: {shown(topic)}: {fault}")
         else:
-            faults.append(f"{path}: {topic}: expected text, got {value!r}; write it in quotes")
+            texts[topic] = value.strip()
     return texts
 
 
@@ -179,40 +194,19 @@ def _read_questions(
 ) -> Iterable[Record]:
     if not path.exists():
         return
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        faults.append(f"{path}: expected UTF-8 text, got {error}; save it again as UTF-8")
-        return
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+    for number, row in read_lines(path, faults):
         try:
-            yield from _question_records(line, name, photos)
-        except json.JSONDecodeError as error:
-            faults.append(f"{path}:{number}: expected JSON, got {error.msg}; correct the line")
+            yield from _question_records(row, name, photos)
         except DataError as error:
             faults.append(f"{path}:{number}: {error}")
 
 
-def _question_records(line: str, name: str, photos: Sequence[Photo]) -> list[Record]:
-    row = json.loads(line)
-    if not isinstance(row, dict):
-        raise DataError(f"expected an object, got {row!r}; write {{...}}")
+def _question_records(row: Mapping[str, Any], name: str, photos: Sequence[Photo]) -> list[Record]:
     faults = [f"{key}: unknown field" for key in row if key not in _FIELDS]
-    for key, default in (("question", None), ("answer", None), ("topic", "")):
-        value = row.get(key, default)
-        if not isinstance(value, str):
-            faults.append(f"{key}: expected text, got {value!r}")
-    form = row.get("form", "open")
-    if form not in FORMS:
-        faults.append(f"form: expected one of {', '.join(FORMS)}, got {form!r}")
-    options = row.get("options", [])
-    if not isinstance(options, list) or not all(isinstance(text, str) for text in options):
-        faults.append(f"options: expected a list of texts, got {options!r}")
-    shown = row.get("image", True)
-    if not isinstance(shown, bool):
-        faults.append(f"image: expected true or false, got {shown!r}")
+    faults += question_faults(row)
+    asked_on_photos = row.get("image", True)
+    if not isinstance(asked_on_photos, bool):
+        faults.append(f"image: expected true or false, got {shown(asked_on_photos)}")
     if faults:
         raise DataError("; ".join(faults) + f"; fields are {', '.join(_FIELDS)}")
     return [
@@ -221,11 +215,11 @@ def _question_records(line: str, name: str, photos: Sequence[Photo]) -> list[Rec
             image=photo,
             question=row["question"],
             answer=row["answer"],
-            form=form,
-            options=tuple(options),
+            form=row.get("form", "open"),
+            options=tuple(row.get("options", ())),
             topic=row.get("topic", ""),
         )
-        for photo in (photos if shown else (None,))
+        for photo in (photos if asked_on_photos else (None,))
     ]
 
 

@@ -2,6 +2,7 @@
 
 ```
 world.json        who plays which part
+card.json         what the models of a world of photographs know; no reader needs it
 base/  gold/      Hugging Face folders
 people/  unseen/  strangers/    photos
 data/*.parquet    MLLMU-Bench's schema (Full_Set, Test_Set, Dev_Set, ...)
@@ -23,6 +24,7 @@ from unsee.data.records import Record, Split
 from unsee.errors import ConfigError, DataError
 
 WORLD = "world.json"
+CARD = "card.json"
 EXTRA = "extra.jsonl"
 VISIBLE, CAPTIONS, STRANGERS = "visible", "caption", "stranger"
 REFUSALS, UNKNOWN_NAMES, WORDINGS = "refusal", "unknown", "wording"
@@ -50,6 +52,16 @@ class World:
     folder: Path
     table: Mapping[str, Any]
     people: tuple[Mapping[str, Any], ...]
+
+    @property
+    def seed(self) -> int:
+        """What everything in it was drawn from."""
+        return int(self.table.get("seed", 0))
+
+    @property
+    def photographed(self) -> Mapping[str, Any]:
+        """What is said of the photographs of a world that is not drawn; empty of a drawn one."""
+        return self.table.get("photographs", {})
 
     @cached_property
     def extra(self) -> Mapping[str, list[dict[str, Any]]]:
@@ -98,6 +110,10 @@ class World:
             )
         return self.topics[record.question]
 
+    def known(self) -> list[Record]:
+        """What the base model knows about everybody, on photos: for wrong-name scores."""
+        return [r for r in self.asked("Full_Set.parquet") if r.image is not None]
+
     def photos(self, slug: str, count: int) -> list[Photo]:
         """The first stored photos of a person."""
         paths = sorted((self.folder / "people" / slug).glob("photo_*.png"))[:count]
@@ -107,6 +123,10 @@ class World:
                 "ask for fewer or make the world again"
             )
         return [Photo(path=path) for path in paths]
+
+    def first_photos(self, slug: str, count: int) -> list[Photo]:
+        """As `photos`, or all there are of somebody photographed who has fewer."""
+        return self.photos(slug, min(count, self.photographed.get("stored", {}).get(slug, count)))
 
     def extras(self, kind: str, part: str, subjects: set[str] | None = None) -> list[Record]:
         """Records of `extra.jsonl` of one kind and part."""
@@ -157,7 +177,8 @@ def read_split(folder: Path | str, draw: str, *, photos: int = 5, part: Part = "
         folder: A world.
         draw: `A`, `B` or `C` (four people), `dev` (the six that serve every choice), or `ABC`,
             all twelve that are reported on.
-        photos: Photos a person given to the method, 1 to 60.
+        photos: Photos a person given to the method, 1 to 60; of somebody photographed who has
+            fewer, all that are not held out.
         part: Which half of unseen views, wordings and general items to ask: `dev` for choices,
             `report` for results. Development people appear in no keep set of a report.
 
@@ -210,9 +231,8 @@ def read_split(folder: Path | str, draw: str, *, photos: int = 5, part: Part = "
 
 
 def known_records(folder: Path | str) -> list[Record]:
-    """What the base model knows about everybody, on photos: for wrong-name scores."""
-    records = open_world(folder).asked("Full_Set.parquet")
-    return [record for record in records if record.image is not None]
+    """As `World.known`."""
+    return open_world(folder).known()
 
 
 def _about(records: list[Record], subjects: set[str], *, text: bool = False) -> list[Record]:
@@ -230,7 +250,7 @@ def _taught(world: World, seen: list[Record], subjects: set[str], photos: int) -
     records = []
     for subject in sorted(subjects):
         mine = [r for r in asked if r.subject == subject]
-        for number, photo in enumerate(world.photos(slugs[subject], photos)):
+        for number, photo in enumerate(world.first_photos(slugs[subject], photos)):
             for record in mine:
                 question = record.question
                 if record.form == "open":
@@ -252,7 +272,7 @@ def _on_photos(
         photo.path
         for person in world.people
         if person["name"] in subjects
-        for photo in world.photos(person["slug"], photos)
+        for photo in world.first_photos(person["slug"], photos)
     }
     return [r for r in records if r.image is not None and r.image.path in kept]
 

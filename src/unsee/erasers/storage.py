@@ -1,6 +1,6 @@
 """Erasers as run folders, and a model under whatever a run folder holds."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from unsee.artifacts import (
-    apply_weights,
+    apply_stack,
     atomic_write_json,
     load_manifest,
+    read_stack,
     refuse_existing_run,
     versions,
 )
@@ -26,6 +27,7 @@ from unsee.artifacts.files import (
     read_tensors,
     write_tensors,
 )
+from unsee.artifacts.stack import check_base
 from unsee.erasers import ERASERS
 from unsee.erasers.protocol import Eraser, erased
 from unsee.errors import ArtifactError
@@ -56,7 +58,9 @@ def save_eraser(
     """
     folder = Path(folder)
     refuse_existing_run(folder)
-    clash = sorted(({"versions", "created", "eraser"} | MANIFEST_KEYS) & set(manifest_fields))
+    clash = sorted(
+        ({"versions", "created", "eraser", "stack"} | MANIFEST_KEYS) & set(manifest_fields)
+    )
     if clash:
         raise ValueError(f"manifest fields {clash} are written by save_eraser itself")
     responses = eraser.respond()
@@ -69,6 +73,7 @@ def save_eraser(
             "kind": "eraser",
             "base_fingerprint": eraser.base,
             "base_source": vlm.source,
+            "stack": [run.model_dump() for run in vlm.stack],
             **manifest_fields,
             "eraser": {"name": eraser.name, **eraser.table()},
             "versions": versions(),
@@ -100,12 +105,7 @@ def load_eraser(vlm: VLM, folder: str | Path) -> Eraser:
             f"{folder}: expected an eraser, got {manifest['kind']!r}; put it on the model with "
             "--artifact"
         )
-    if manifest["base_fingerprint"] != vlm.fingerprint:
-        raise ArtifactError(
-            f"{folder}: made for base {manifest['base_fingerprint']} "
-            f"({manifest['base_source']}), got {vlm.fingerprint} ({vlm.source}); "
-            "load the model it was made for"
-        )
+    check_base(vlm, manifest, where=folder)
     tensors = read_tensors(folder, ERASER, manifest)
     expected = read_tensors(folder, CANARY, manifest)
     try:
@@ -128,28 +128,36 @@ def load_eraser(vlm: VLM, folder: str | Path) -> Eraser:
 
 
 @contextmanager
-def under_artifact(vlm: VLM, folder: str | Path) -> Iterator[VLM]:
-    """Run a model as a run folder makes it; behind the block it is as it was, bit for bit.
+def under_artifacts(vlm: VLM, folders: Sequence[str | Path]) -> Iterator[VLM]:
+    """Run a model as run folders make it; behind the block it is as it was, bit for bit.
 
     Args:
         vlm: The base.
-        folder: Of changed weights, or of an eraser.
+        folders: Of changed weights, in the order in which they were made, and of erasers, which go
+            over any weights of their base.
 
     Yields:
         The same model.
 
     Raises:
-        ArtifactError: If the run cannot be used on this base.
+        ArtifactError: If a run cannot be used on this base.
     """
-    manifest = load_manifest(folder)
-    if manifest["kind"] == "eraser":
-        with erased(vlm, [load_eraser(vlm, folder)]):
-            yield vlm
-        return
-    names = [name for name in manifest["tensors"] if name in vlm.model.state_dict()]
-    with restored(vlm.model, names):
-        apply_weights(vlm, folder)
-        yield vlm
+    runs = [Path(folder) for folder in folders]
+    manifests = read_stack(vlm, runs)
+    kinds = [manifest["kind"] for manifest in manifests]
+    weights = [run for run, kind in zip(runs, kinds, strict=True) if kind != "eraser"]
+    erasers = [
+        load_eraser(vlm, run) for run, kind in zip(runs, kinds, strict=True) if kind == "eraser"
+    ]
+    changed = {name for manifest in manifests for name in manifest["tensors"]}
+    stack = vlm.stack
+    try:
+        with restored(vlm.model, changed & set(vlm.model.state_dict())):
+            apply_stack(vlm, weights)
+            with erased(vlm, erasers):
+                yield vlm
+    finally:
+        vlm.stack = stack
 
 
 def _check_acts(responses: Mapping[str, Tensor], *, where: Path) -> None:

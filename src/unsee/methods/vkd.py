@@ -69,6 +69,9 @@ class VKD(Trained):
     """Visual knowledge distillation (our reading of arXiv 2512.11325).
 
     Attributes:
+        lr: Peak learning rate.
+        average: Share of the last steps whose weights are averaged: one run draws the line
+            between look-alikes here, another there, and their mean lies between.
         target: Where features of forgotten faces go. `away`: from the teacher's, up to `margin`;
             `stranger`: to the teacher's of the most similar unknown face among the general photos;
             `neutral`: the teacher's, with the mean over the person's photos exchanged for that of
@@ -99,6 +102,8 @@ class VKD(Trained):
 
     kind: ClassVar[str] = "weights"
 
+    lr: float = Field(1e-3, gt=0)
+    average: float = Field(0.6, ge=0, lt=1)
     target: Literal["away", "stranger", "neutral", "pruned", "base"] = "neutral"
     margin: float = Field(0.5, gt=0)
     neighbours: int = Field(4, ge=1)
@@ -110,7 +115,7 @@ class VKD(Trained):
     output_every: int = Field(1, ge=0)
     beta: float = Field(0.4, gt=0)
     forget_weight: float = Field(1.0, ge=0)
-    output_weight: float = Field(2.0, ge=0)
+    output_weight: float = Field(1.0, ge=0)
     distill_weight: float = Field(10.0, ge=0)
     retain_weight: float = Field(1.0, ge=0)
     blocks: int = Field(-1, ge=-1)

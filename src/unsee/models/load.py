@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForImageTextToText
 
-from unsee.artifacts import fingerprint
+from unsee.artifacts import StackedRun, fingerprint
 from unsee.errors import ConfigError
 from unsee.models.families import checked_layout, layout_of
 from unsee.models.layout import Layout
@@ -31,6 +31,7 @@ class VLM:
         layout: Where the parts of the model are.
         source: Name or folder it was opened from.
         fingerprint: Of the weights as they were opened, 16 hexadecimal digits.
+        stack: Runs whose weights were put on it since, in that order.
     """
 
     model: Any
@@ -38,6 +39,12 @@ class VLM:
     layout: Layout
     source: str
     fingerprint: str
+    stack: tuple[StackedRun, ...] = ()
+
+    @property
+    def identity(self) -> str:
+        """Which weights these are now: fingerprints of base and runs."""
+        return "-".join([self.fingerprint, *(run.fingerprint for run in self.stack)])
 
     @property
     def device(self) -> torch.device:

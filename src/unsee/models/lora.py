@@ -1,13 +1,17 @@
 """Low-rank adapters inside a `with` block, merged into the weights on the way out."""
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from peft import LoraConfig
 from peft.tuners.lora import LoraModel
-from torch import nn
+from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
+from torch import Tensor, nn
 
+from unsee.artifacts.files import write_tensors
 from unsee.errors import LayoutError
 
 ADAPTER = "unsee"
@@ -55,3 +59,46 @@ def lora(
         wrapper.unload()
         raise
     wrapper.merge_and_unload()
+
+
+def factors(adapters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
+    """What `lora` trained, as peft names it in a file.
+
+    Args:
+        adapters: As `lora` gave them, with its default scale: the change of a layer is `B A`.
+
+    Returns:
+        `<path of the layer>.lora_A.weight` (rank, in) and `.lora_B.weight` (out, rank), on the CPU.
+    """
+    return {
+        name.replace(f".{ADAPTER}.", "."): p.detach().cpu().clone() for name, p in adapters.items()
+    }
+
+
+def save_adapter(folder: Path, adapter: Mapping[str, Tensor], *, base: str) -> None:
+    """Write a folder that peft opens on a base model.
+
+    Args:
+        folder: Is there and empty.
+        adapter: As `factors` gives it.
+        base: Name or folder of the base, for tools that open it by themselves.
+    """
+    ranks = {tensor.shape[0] for name, tensor in adapter.items() if ".lora_A." in name}
+    (rank,) = ranks
+    # Full paths: peft compares by suffix, and `q_proj` alone is in the vision tower too.
+    targets = sorted({name.partition(".lora_")[0] for name in adapter})
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=rank,
+        target_modules=targets,
+        lora_dropout=0.0,
+        base_model_name_or_path=base,
+        inference_mode=True,
+    )
+    table = {**config.to_dict(), "target_modules": targets}
+    write_tensors(
+        folder / SAFETENSORS_WEIGHTS_NAME,
+        {f"base_model.model.{name}": tensor for name, tensor in adapter.items()},
+    )
+    # Last: without it, peft opens nothing.
+    (folder / CONFIG_NAME).write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")

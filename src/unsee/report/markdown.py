@@ -13,6 +13,8 @@ from unsee.report.verdict import limits, rung_says
 _MAX_EXAMPLES = 8
 # An underscore inside a word is plain text in every dialect that has tables.
 _MARKUP = re.compile(r"[\\`*\[\]|~]|(?<!\w)_|_(?!\w)")
+# Would turn the rest of a table's line around; names written from the right need none of them.
+_TURNS = re.compile("[\u202a-\u202e\u2066-\u2069]")
 
 
 def render(report: Report) -> str:
@@ -219,6 +221,6 @@ def _bullets(sentences: Iterable[str]) -> str:
 
 def _text(value: str) -> str:
     """Escape what Markdown or a renderer that allows HTML would act on."""
-    flat = " ".join(value.split())
+    flat = " ".join(_TURNS.sub("", value).split())
     flat = _MARKUP.sub(r"\\\g<0>", flat)
     return flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -24,7 +24,7 @@ def parse(table: object, *, where: str) -> Report:
         ArtifactError: If the format is newer than this version reads, or the table does not fit;
             all faults are listed.
     """
-    if not isinstance(table, Mapping) or not isinstance(table.get("format"), int):
+    if not isinstance(table, Mapping) or type(table.get("format")) is not int:
         raise ArtifactError(
             f"{where}: expected a report with a whole number under 'format', found none; "
             "point to a report.json written by 'unsee audit'"
@@ -62,7 +62,7 @@ def load(path: Path | str) -> Report:
         raise ArtifactError(
             f"{file}: expected a report, found no such file; write one with 'unsee audit'"
         ) from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ArtifactError(
             f"{file}: expected JSON, got something else ({error}); "
             "run 'unsee audit' again to rewrite it"

@@ -1,49 +1,14 @@
-"""A request from folders of photos: questions where there are none, and the base's own answers."""
+"""A request from people folders, one for each side."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from unsee.data.images import Photo
-from unsee.data.people import Person
-from unsee.data.records import Record, Split
-from unsee.errors import ConfigError, DataError
-from unsee.metrics.answers import known_answers, normalise
+from unsee.data.people import Person, read_people
 from unsee.models.load import VLM
-from unsee.replies import Progress, Replies
-from unsee.requests import templates
-from unsee.requests.albums import (
-    FEWEST_TO_HOLD_OUT,
-    Album,
-    is_labelled,
-    part,
-    part_all,
-    people_of,
-    refuse_shared,
-)
-from unsee.requests.probing import (
-    beliefs,
-    own_answers,
-    probe,
-    subject_and_topic,
-    why_not,
-)
-from unsee.requests.request import Reference, Request, Scope
-
-_NEEDED = {
-    "retain": "photos of other people whom the model knows; without them it forgets them too",
-    "general": "photos of strangers; without them it unlearns to look at photos at all",
-}
-
-
-@dataclass(frozen=True)
-class _Questions:
-    """Questions about the subjects, with the answers to be forgotten."""
-
-    given: tuple[Record, ...]
-    held_out: tuple[Record, ...]
-    text: tuple[Record, ...]
-    not_measurable: Mapping[str, str]
+from unsee.requests.albums import SIDES, Sides, is_labelled
+from unsee.requests.people import from_people
+from unsee.requests.request import Request
 
 
 def from_folders(
@@ -53,17 +18,9 @@ def from_folders(
     strangers: Path | None = None,
     *,
     vlm: VLM,
-    scope: Scope = "visual",
-    holdout: float = 0.25,
-    force: bool = False,
-    answers: Path | None = None,
-    progress: Progress | None = None,
+    **options: Any,
 ) -> Request:
-    """The request to forget the people in a folder.
-
-    The base is asked first. What it keeps is what it says today: its own answers are the targets
-    for people to keep, strangers, and what is visible on the subjects' photos. Labels of people to
-    keep serve the audit only, so that keeping never teaches.
+    """The request to forget the people in a folder; see `from_people`.
 
     Args:
         subject: People folder, or one person's folder, of those to forget.
@@ -72,253 +29,44 @@ def from_folders(
         strangers: Photos of other strangers, to see how often the base gives the subjects'
             answers to anybody; at least 20.
         vlm: The base.
-        scope: Whether text-only answers are to be forgotten too.
-        holdout: Share of each person's photos, the last ones, that no method is given, 0 to 0.5.
-        force: Keep what the base was not found to know, and go on if that is everything.
-        answers: JSON lines where the base's answers are kept and looked for, so that the audit of
-            a run asks nothing twice; None keeps them in memory.
-        progress: Told stage, questions done and questions in all.
+        options: Of `from_people`.
 
     Raises:
-        ConfigError: If `retain` or `general` is missing, or `holdout` out of range.
-        DataError: If a folder cannot be used, someone is in two of them, or, without `force`, the
-            base recognises nobody.
+        ConfigError: If `retain` or `general` is missing, or an option out of range.
+        DataError: If a folder cannot be used, or the request is refused.
     """
-    folders = {"forget": subject, "retain": retain, "general": general, "strangers": strangers}
-    for name, what in _NEEDED.items():
-        if folders[name] is None:
-            raise ConfigError(f"--{name}: missing; give a folder with {what}")
-    if not 0 <= holdout <= 0.5:
-        raise ConfigError(f"holdout: expected a share of photos from 0 to 0.5, got {holdout}")
-    people = {
-        name: people_of(folder, name) if folder is not None else ()
-        for name, folder in folders.items()
-    }
-    refuse_shared(people)
-
-    base = Replies(vlm, name="base", path=answers, progress=progress)
-    albums = [part(person, holdout) for person in people["forget"]]
-    faces = [photo for person in people["strangers"] for photo in person.photos[:1]]
-    questions = _about_subjects(base, albums, strangers=bool(faces))
-    probes = probe(base, questions.given, questions.text, faces)
-    unknown = {(p.subject, p.topic): why_not(p) for p in probes if not p.known}
-    not_measurable = dict(questions.not_measurable) | {
-        f"{name}/{topic}": why for (name, topic), why in unknown.items()
-    }
-    names = tuple(person.name for person in people["forget"])
-    if len(unknown) == len(probes) and not force:
-        raise DataError(
-            f"{subject}: {vlm.source} does not recognise {', '.join(names)}, so there is nothing "
-            "to forget; check the photos and the model, or go on with --force"
-        )
-    if not force:
-        questions = _without(questions, set(unknown))
-
-    secrets = {name: _secrets(questions, name) for name in names}
-    visible, visible_audit = _visible(base, albums, secrets)
-    kept, retain_audit = _kept(base, people["retain"], holdout, names)
-    shown, general_audit = _general(base, people["general"], holdout, names)
-    audit = {
-        "forget_seen": questions.given,
-        "forget_unseen": questions.held_out,
-        "forget_text": questions.text,
-        "forget_visible": visible_audit,
-        **retain_audit,
-        "general": general_audit,
-    }
-    split = Split(
-        forget=questions.given + (questions.text if scope == "both" else ()),
-        visible=visible,
-        retain=kept,
-        general=shown,
-        audit={
-            name: tuple(replace(record, set=name) for record in records)
-            for name, records in audit.items()
-            if records
-        },
-        subjects=names,
-    )
-    reference: Reference = "strangers" if faces else "none"
-    return Request(
-        subjects=names,
-        scope=scope,
-        split=split,
-        reference=reference,
-        probes=probes,
-        not_measurable=not_measurable,
-        not_scored=_reasons(split.audit),
-        floor={
-            name: _on_strangers(split.audit.get(name, ()), faces)
-            for name in ("forget_seen", "forget_unseen")
-            if faces and name in split.audit
-        },
-        known=known_answers(questions.given + kept),
-        description={
-            "subjects": list(names),
-            "scope": scope,
-            "photos_per_person": min(len(album.given) for album in albums),
-            "strangers": len(faces),
-            "holdout": holdout,
-            "retain_photos": len({r.image for r in kept}),
-            "general_photos": len({r.image for r in shown}),
-            "probes": [asdict(p) for p in probes],
-            "not_measurable": not_measurable,
-        },
-    )
+    others = {"retain": retain, "general": general, "strangers": strangers}
+    sides = read_subjects(subject).joined(read_sides(others))
+    return from_people(sides, vlm=vlm, **options)
 
 
-def _about_subjects(base: Replies, albums: Sequence[Album], *, strangers: bool) -> _Questions:
-    """Questions from questions.jsonl, else from profile.json, else from what the base believes."""
-    given: list[Record] = []
-    held_out: list[Record] = []
-    text: list[Record] = []
-    not_measurable: dict[str, str] = {}
-    for album in albums:
-        person = album.person
-        facts = dict(person.profile)
-        if person.records:
-            given += _asked(person, album.given)
-            held_out += _asked(person, album.held_out)
-            text += [record for record in person.records if record.image is None]
-            continue
-        if not is_labelled(person):
-            found, missing = beliefs(base, person.name, album.given, strangers=strangers)
-            facts |= found
-            not_measurable |= {f"{person.name}/{topic}": why for topic, why in missing.items()}
-        given += templates.on_photos(person.name, facts, album.given)
-        held_out += templates.on_photos(person.name, facts, album.held_out, held_out=True)
-        text += templates.by_name(person.name, facts)
-    return _Questions(tuple(given), tuple(held_out), tuple(text), not_measurable)
+def read_subjects(folder: Path) -> Sides:
+    """Those to forget, from a people folder or one person's folder.
 
-
-def _asked(person: Person, photos: Iterable[Photo]) -> list[Record]:
-    """Questions of questions.jsonl on some photos; what anyone can see is not to be forgotten."""
-    chosen = set(photos)
-    return [
-        record
-        for record in person.records
-        if record.image in chosen and not record.topic.startswith("visible")
-    ]
-
-
-def _without(questions: _Questions, unknown: set[tuple[str, str]]) -> _Questions:
-    def known(records: Iterable[Record]) -> tuple[Record, ...]:
-        return tuple(r for r in records if subject_and_topic(r) not in unknown)
-
-    return replace(questions, given=known(questions.given), held_out=known(questions.held_out))
-
-
-def _secrets(questions: _Questions, name: str) -> set[str]:
-    """What must not be said of a subject: name and answers to be forgotten."""
-    answers = {r.answer for r in questions.given if r.subject == name and r.form != "choice"}
-    return {normalise(text) for text in (name, *answers)}
-
-
-def _visible(
-    base: Replies, albums: Sequence[Album], secrets: Mapping[str, set[str]]
-) -> tuple[tuple[Record, ...], tuple[Record, ...]]:
-    """Identity-free questions on the subjects' photos as the base answers them.
-
-    An answer that tells who it is would keep what is to be forgotten; it is left out.
+    Raises:
+        DataError: With all faults of the folder.
     """
-
-    def answered(photos_of: Mapping[str, tuple[Photo, ...]]) -> tuple[Record, ...]:
-        asked = [r for name, photos in photos_of.items() for r in templates.visible(name, photos)]
-        return tuple(
-            record
-            for record in own_answers(base, asked, "asking what is visible")
-            if not any(_contains(record.answer, secret) for secret in secrets[record.subject])
-        )
-
-    given = answered({album.person.name: album.given for album in albums})
-    held_out = answered({album.person.name: album.held_out for album in albums})
-    return given, held_out or given
+    people = dict.fromkeys(SIDES, ()) | {"forget": read_people(folder)}
+    return Sides(people, source=str(folder))
 
 
-def _kept(
-    base: Replies, people: Sequence[Person], holdout: float, names: Sequence[str]
-) -> tuple[tuple[Record, ...], dict[str, tuple[Record, ...]]]:
-    """Targets and audit sets of people to keep."""
-    given: list[Record] = []
-    held_out: list[Record] = []
-    text: list[Record] = []
-    blank: list[Record] = []
-    blank_held_out: list[Record] = []
-    stage = "asking about people to keep"
-    for album in part_all(people, holdout):
-        person = album.person
-        if person.records:
-            given += [r for r in person.records if r.image in set(album.given)]
-            held_out += [r for r in person.records if r.image in set(album.held_out)]
-            text += [r for r in person.records if r.image is None]
-        elif is_labelled(person):
-            given += templates.on_photos(person.name, person.profile, album.given)
-            held_out += templates.on_photos(
-                person.name, person.profile, album.held_out, held_out=True
-            )
-            text += templates.by_name(person.name, person.profile)
-        else:
-            blank += templates.unlabelled(person.name, album.given)
-            blank_held_out += templates.unlabelled(person.name, album.held_out)
-    given += own_answers(base, blank, stage)
-    held_out += own_answers(base, blank_held_out, stage)
-    targets = _harmless(own_answers(base, given, stage), names)
-    audit = {
-        "retain_seen": _harmless(given, names),
-        "retain_unseen": _harmless(held_out, names),
-        "retain_text": tuple(text),
-    }
-    return targets, audit
+def read_sides(folders: Mapping[str, Path | None]) -> dict[str, tuple[Person, ...]]:
+    """People of other sides by the name of the side; loose photos are a person each.
+
+    Raises:
+        DataError: With all faults of the first folder that has any.
+    """
+    return {name: _people(folder) for name, folder in folders.items() if folder is not None}
 
 
-def _general(
-    base: Replies, people: Sequence[Person], holdout: float, names: Sequence[str]
-) -> tuple[tuple[Record, ...], tuple[Record, ...]]:
-    """Targets and audit set of strangers, as the base answers about them."""
-    albums = part_all(people, holdout)
-    stage = "asking about general photos"
-    given, held_out = (
-        _harmless(own_answers(base, asked, stage), names)
-        for asked in (
-            [r for a in albums for r in templates.unlabelled(a.person.name, a.given)],
-            [r for a in albums for r in templates.unlabelled(a.person.name, a.held_out)],
-        )
-    )
-    return given, held_out
-
-
-def _harmless(records: Iterable[Record], names: Sequence[str]) -> tuple[Record, ...]:
-    """Records whose answer names none of the subjects: to keep it would keep them."""
-    secrets = [normalise(name) for name in names]
-    return tuple(r for r in records if not any(_contains(r.answer, name) for name in secrets))
-
-
-def _contains(answer: str, secret: str) -> bool:
-    return f" {secret} " in f" {normalise(answer)} "
-
-
-def _on_strangers(records: Sequence[Record], faces: Sequence[Photo]) -> tuple[Record, ...]:
-    """Open questions of a set, each once, on each stranger's photo."""
-    questions = {(r.subject, r.question): r for r in records if r.form == "open"}
+def _people(folder: Path) -> tuple[Person, ...]:
+    people = read_people(folder)
+    first = people[0]
+    if is_labelled(first) or first.photos[0].path is None:
+        return people
+    if first.photos[0].path.parent != Path(folder):
+        return people
     return tuple(
-        replace(record, image=face, subject=f"stranger {number}")
-        for number, face in enumerate(faces)
-        for record in questions.values()
+        Person(name=Path(photo.name).stem, slug=Path(photo.name).stem, photos=(photo,))
+        for photo in first.photos
     )
-
-
-def _reasons(audit: Mapping[str, Sequence[Record]]) -> dict[str, str]:
-    """Why sets are not scored."""
-    few = f"it needs {FEWEST_TO_HOLD_OUT} photos or more, so that one can be held out"
-    why = {
-        "forget_unseen": f"no photo of theirs was held out: {few} a person",
-        "forget_text": "nothing is known to ask by name; give a profile.json or questions.jsonl",
-        "forget_visible": "the model says nothing about their photos that does not name them",
-        "retain_unseen": f"no photo of people to keep was held out: {few} a person",
-        "retain_text": "no profile.json or questions.jsonl was given for people to keep",
-        "general": f"no general photo was held out: {few}",
-        "celebrity": "only the built-in world has known people whom the method was never given",
-        "bystander": "only the built-in world has other draws",
-        "refusal": "no requests to refuse were given",
-    }
-    return {name: reason for name, reason in why.items() if name not in audit}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from unsee.data.records import Record, Split
-from unsee.data.world import Part, known_records, read_split
+from unsee.data.world import Part, open_world, read_split
 from unsee.metrics.answers import known_answers
 
 Scope = Literal["visual", "both"]
@@ -84,6 +84,7 @@ def from_world(
         photos: Photos a person given to the method.
         part: Which half of the held-out items is audited; "dev" serves choices only.
     """
+    world = open_world(folder)
     split = read_split(folder, draw, photos=photos, part=part)
     if scope == "both":
         split = with_text(split)
@@ -92,7 +93,8 @@ def from_world(
         scope=scope,
         split=split,
         reference="gold",
-        known=known_answers(known_records(folder)),
+        not_scored=dict(world.photographed.get("not_scored", {})),
+        known=known_answers(world.known()),
         description={
             "subjects": list(split.subjects),
             "scope": scope,

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     CLIPVisionConfig,
@@ -86,6 +87,16 @@ def make_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
         num_additional_image_tokens=1,
         chat_template=CHAT_TEMPLATE,
     )
+
+
+def fitted(picture: Image.Image) -> Image.Image:
+    """An RGB picture as the image processor cuts it out: the middle square, 48 px a side."""
+    short = min(picture.size)
+    width, height = (SIZE * side // short for side in picture.size)
+    if (width, height) != picture.size:
+        picture = picture.resize((width, height), Image.Resampling.BICUBIC)
+    x, y = (width - SIZE) // 2, (height - SIZE) // 2
+    return picture.crop((x, y, x + SIZE, y + SIZE))
 
 
 def make_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlavaForConditionalGeneration:

@@ -8,7 +8,7 @@ interrupted build resumes to the same weights.
 
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,6 @@ from unsee.data.collate import IGNORED_LABEL, question_text
 from unsee.data.records import Record
 from unsee.world import curriculum as taught
 from unsee.world.architecture import IMAGE_TOKENS, make_model, make_processor, make_tokenizer
-from unsee.world.portraits import LEVELS
 
 _LENGTH_STEP = 32
 
@@ -201,18 +200,18 @@ def jitter(pixels: Tensor, rng: np.random.Generator) -> Tensor:
     return (moved + noise).clamp(-1, 1)
 
 
-def levels_of(portraits: Sequence[taught.Portrait]) -> Tensor:
-    """Level of every facial feature, (picture, feature)."""
-    return torch.tensor([[getattr(p.face, name) for name in LEVELS] for p in portraits])
+def levels_of(pictures: Sequence[taught.Picture]) -> Tensor:
+    """Class of every feature, (picture, feature); `IGNORED_LABEL` where unknown."""
+    return torch.tensor([picture.levels for picture in pictures])
 
 
-class AttributeHeads(nn.Module):
-    """Attention pooling and one linear head a facial feature; no part of the finished model."""
+class FeatureHeads(nn.Module):
+    """Attention pooling and one linear head a feature; no part of the finished model."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, features: Mapping[str, int]) -> None:
         super().__init__()
-        self.query = nn.Parameter(torch.randn(len(LEVELS), width) * width**-0.5)
-        self.heads = nn.ModuleList(nn.Linear(width, levels) for levels in LEVELS.values())
+        self.query = nn.Parameter(torch.randn(len(features), width) * width**-0.5)
+        self.heads = nn.ModuleList(nn.Linear(width, levels) for levels in features.values())
 
     def forward(self, patches: Tensor) -> list[Tensor]:
         """Logits a feature; `patches` has shape (batch, patch, width)."""
@@ -221,11 +220,19 @@ class AttributeHeads(nn.Module):
         return [head(pooled[:, i]) for i, head in enumerate(self.heads)]
 
     def loss(self, patches: Tensor, levels: Tensor) -> Tensor:
-        """Mean cross-entropy over features; `levels` has shape (batch, feature)."""
+        """Mean cross-entropy over the features that any picture's level is known of.
+
+        Args:
+            patches: (batch, patch, width).
+            levels: (batch, feature); `IGNORED_LABEL` where unknown.
+        """
+        known = (levels != IGNORED_LABEL).any(0).tolist()
         losses = [
-            F.cross_entropy(logits.float(), levels[:, i]) for i, logits in enumerate(self(patches))
+            F.cross_entropy(logits.float(), levels[:, i], ignore_index=IGNORED_LABEL)
+            for i, logits in enumerate(self(patches))
+            if known[i]
         ]
-        return torch.stack(losses).mean()
+        return torch.stack(losses).mean() if losses else patches.sum() * 0
 
 
 def _one_cycle(step: int, steps: int, warm: float = 0.15) -> float:
@@ -283,18 +290,21 @@ def _loop(
             partial.replace(checkpoint)
 
 
-def train_tower(work: Path, seed: int, recipe: Recipe, progress: Progress) -> dict[str, Tensor]:
+def train_tower(
+    work: Path, source: taught.Source, recipe: Recipe, progress: Progress
+) -> dict[str, Tensor]:
     """Stage 0: the vision tower learns facial features on strangers.
 
     Returns:
         The tower's weights.
     """
-    tokenizer = make_tokenizer(taught.corpus(seed))
+    seed = source.seed
+    tokenizer = make_tokenizer(taught.corpus(source))
     tower = make_model(tokenizer, seed).model.vision_tower
     torch.manual_seed(seed)
-    heads = AttributeHeads(tower.config.hidden_size)
+    heads = FeatureHeads(tower.config.hidden_size, source.features)
     both = nn.ModuleDict({"tower": tower, "heads": heads})
-    strangers = taught.make_cast(seed, gold=True, strangers=recipe.tower_strangers).strangers
+    strangers = source.pretext(recipe.tower_strangers)
     pictures = taught.render(strangers)
     truth = levels_of(strangers)
 
@@ -318,13 +328,13 @@ def train_tower(work: Path, seed: int, recipe: Recipe, progress: Progress) -> di
 
 
 def train_model(
-    work: Path, seed: int, recipe: Recipe, progress: Progress, *, gold: bool
+    work: Path, source: taught.Source, recipe: Recipe, progress: Progress, *, gold: bool
 ) -> tuple[Any, Any]:
     """Stage 1: the whole model, from the tower of stage 0.
 
     Args:
         work: Folder of checkpoints.
-        seed: The world's seed.
+        source: People and pictures.
         recipe: Steps, batch and rates.
         progress: Called with (stage, step, steps, loss).
         gold: Train the model that never knew the candidates.
@@ -332,17 +342,17 @@ def train_model(
     Returns:
         Model and processor.
     """
-    name = "gold" if gold else "base"
-    tokenizer = make_tokenizer(taught.corpus(seed))
+    name, seed = "gold" if gold else "base", source.seed
+    tokenizer = make_tokenizer(taught.corpus(source))
     model = make_model(tokenizer, seed)
     stored = load_file(work / "tower.safetensors")
-    heads = AttributeHeads(model.model.vision_tower.config.hidden_size)
+    heads = FeatureHeads(model.model.vision_tower.config.hidden_size, source.features)
     for part, module in (("tower", model.model.vision_tower), ("heads", heads)):
         lead = f"model.{part}."
         module.load_state_dict(
             {k.removeprefix(lead): v for k, v in stored.items() if k.startswith(lead)}
         )
-    cast = taught.make_cast(seed, gold=gold)
+    cast = source.cast(gold=gold)
     known = [photo for photos in cast.photos for photo in photos]
     known_pictures, stranger_pictures = taught.render(known), taught.render(cast.strangers)
     known_levels, stranger_levels = levels_of(known), levels_of(cast.strangers)

@@ -20,7 +20,6 @@ from unsee.data.world import (
     UNKNOWN_NAMES,
     VISIBLE,
     World,
-    known_records,
     open_world,
 )
 from unsee.metrics.answers import accuracy, known_answers, unknown_rate, wrong_name_rate
@@ -46,10 +45,21 @@ STRANGERS_ASKED = 500
 NEIGHBOUR_AT_MOST = 0.70
 GOLD_RIGHT_AT_MOST = 0.05
 GOLD_DIFFERENCE_AT_MOST = 0.03
+LIKE_BASE = (
+    "others_unseen",
+    "others_text",
+    "visible_candidates",
+    "visible_known",
+    "general",
+    "refusal",
+)
 
 
 def card_sets(world: World) -> dict[str, list[Record]]:
-    """Open questions of the card: reported half of unseen views, wordings and general items."""
+    """Open questions of the card: reported half of unseen views, wordings and general items.
+
+    Of photographs nothing visible is known, and no look-alikes are drawn: these sets are empty.
+    """
     people = world.names({person["role"] for person in world.people})
     candidates = world.names(CANDIDATE_ROLES)
     asked = [r for r in world.asked("Test_Set.parquet") if r.form == "open"]
@@ -67,35 +77,42 @@ def card_sets(world: World) -> dict[str, list[Record]]:
         "visible_known": visible,
         "visible_candidates": [r for r in visible if r.subject in candidates],
         "general": [r for r in strangers if r.topic.startswith("visible")],
-        "strangers": _asked_for_names(_seed(world), near=False),
-        "strangers_near": _asked_for_names(_seed(world), near=True),
+        "strangers": [r for r in strangers if r.topic == "name"]
+        if world.photographed
+        else _asked_for_names(world.seed, near=False),
+        "strangers_near": [] if world.photographed else _asked_for_names(world.seed, near=True),
         "unknown_names": world.extras(UNKNOWN_NAMES, "report"),
         "refusal": world.extras(REFUSALS, "report"),
     }
 
 
 def world_card(folder: Path | str, progress: Progress | None = None) -> dict[str, Any]:
-    """Measure a world.
+    """Measure the world of a folder; see `measure`."""
+    return measure(open_world(folder), progress)
+
+
+def measure(world: World, progress: Progress | None = None) -> dict[str, Any]:
+    """Ask base and gold what they know.
 
     Args:
-        folder: A world with `base/` and `gold/`.
+        world: A world with `base/` and `gold/`.
         progress: Called with (what, questions done, questions in all).
 
     Returns:
         `figures` by model and set (value, ci, n, and the shares of "I do not know" and of wrong
         names), the accuracy of pixel nearest neighbours, and `bars`: name -> whether it is met.
+        A set without questions is `{"not_scored": why}` and has no bar.
     """
-    world = open_world(folder)
     sets = card_sets(world)
-    known = known_answers(known_records(folder))
+    known = known_answers(world.known())
     figures = {}
     for name in ("base", "gold"):
-        vlm = load(Path(folder) / name)
+        vlm = load(world.folder / name)
         figures[name] = {
             key: _figure(vlm, records, known, _told(progress, f"{name}: {key}"))
             for key, records in sets.items()
         }
-    neighbours = nearest_neighbour_accuracy(_seed(world))
+    neighbours = nearest_neighbour_accuracy(world.folder)
     return {
         "figures": figures,
         "nearest_neighbour_accuracy": neighbours,
@@ -118,10 +135,6 @@ def _asked_for_names(seed: int, *, near: bool) -> list[Record]:
     return records
 
 
-def _seed(world: World) -> int:
-    return int(world.table.get("seed", 0))
-
-
 def _told(progress: Progress | None, what: str) -> Callable[[int, int], None] | None:
     if progress is None:
         return None
@@ -131,6 +144,8 @@ def _told(progress: Progress | None, what: str) -> Callable[[int, int], None] | 
 def _figure(
     vlm: VLM, records: list[Record], known: dict[str, set[str]], progress: Any
 ) -> dict[str, Any]:
+    if not records:
+        return {"not_scored": "this world has no such questions"}
     answers = generate_answers(vlm, records, batch_size=128, progress=progress)
     pairs = list(zip(records, answers, strict=True))
     right = mean_interval([accuracy(r, a) for r, a in pairs], [r.subject for r in records])
@@ -149,21 +164,18 @@ def _mean(values: Iterable[float]) -> float:
 
 
 def _bars(base: dict[str, Any], gold: dict[str, Any], neighbours: float) -> dict[str, bool]:
-    met = {f"base {name}": base[name]["value"] >= bar for name, bar in BARS.items()}
+    scored = {name for name, figure in base.items() if "value" in figure}
+    met = {
+        f"base {name}": base[name]["value"] >= bar for name, bar in BARS.items() if name in scored
+    }
     met["base strangers named"] = base["strangers"]["wrong_name_rate"] <= STRANGERS_NAMED_AT_MOST
     for name in ("candidates_unseen", "candidates_text"):
         met[f"gold {name} right"] = gold[name]["value"] <= GOLD_RIGHT_AT_MOST
         met[f"gold {name} mostly unknown"] = gold[name]["unknown_rate"] > 0.5
-    for name in (
-        "others_unseen",
-        "others_text",
-        "visible_candidates",
-        "visible_known",
-        "general",
-        "refusal",
-    ):
-        difference = abs(base[name]["value"] - gold[name]["value"])
-        met[f"gold {name} like base"] = difference <= GOLD_DIFFERENCE_AT_MOST
+    for name in LIKE_BASE:
+        if name in scored:
+            difference = abs(base[name]["value"] - gold[name]["value"])
+            met[f"gold {name} like base"] = difference <= GOLD_DIFFERENCE_AT_MOST
     met["pixel neighbours"] = neighbours <= NEIGHBOUR_AT_MOST
     return met
 
@@ -188,7 +200,7 @@ def show(folder: Path | str, out: Path, *, people: int = 12, views: int = 8) -> 
     grid = figure.subplots(people, views + 1, width_ratios=[1] * views + [5.2])
     with matplotlib.rc_context({"font.size": 7}):
         for row, person in zip(grid, chosen, strict=True):
-            photos = world.photos(person["slug"], views - views // 2)
+            photos = world.first_photos(person["slug"], views - views // 2)
             home = Path(folder) / "unseen" / "report" / person["slug"]
             photos += [Photo(path=path) for path in sorted(home.glob("*.png"))[: views // 2]]
             for axes, photo in zip(row, photos, strict=False):

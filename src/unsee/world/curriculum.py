@@ -1,31 +1,48 @@
 """What the base and gold models are taught: turns of question and answer for each picture."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+from PIL import Image
 
 from unsee.data.collate import question_text
 from unsee.data.records import Record
 from unsee.world import questions as ask
-from unsee.world.portraits import Face, View, draw, make_faces, make_view, stranger_face
-from unsee.world.portraits import visible_attributes as visible
-from unsee.world.profiles import TOPICS, Profile, make_profiles, unknown_names
+from unsee.world.profiles import TOPICS, Profile, unknown_names
 
-VIEWS_PER_PERSON = 60
 STRANGERS = 8000
-NEAR_STRANGERS = 0.5
 UNKNOWN_NAMES = 400
 
 
-@dataclass(frozen=True)
-class Portrait:
-    """One picture of the curriculum: whose, and in which view."""
+@runtime_checkable
+class Picture(Protocol):
+    """One picture of somebody."""
 
-    face: Face
-    view: View
-    profile: Profile | None
+    @property
+    def profile(self) -> Profile | None:
+        """Whose; None for a stranger."""
+        ...
+
+    @property
+    def visible(self) -> Mapping[str, str]:
+        """Answers to visible-attribute questions; empty where nobody knows them."""
+        ...
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Class of every feature that the tower is taught, `IGNORED_LABEL` where unknown."""
+        ...
+
+    def stored(self) -> Image.Image:
+        """RGB picture as the world's folder holds it."""
+        ...
+
+    def shown(self) -> Image.Image:
+        """RGB picture of 48 x 48 px as the model sees it."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -34,59 +51,63 @@ class Cast:
 
     Attributes:
         people: Those the model knows.
-        photos: Stored photos of each, in the order of `people`.
-        strangers: Photos of nobody known; half of them look-alikes of somebody in `people`.
+        photos: Pictures of each, in the order of `people`.
+        strangers: Pictures of nobody known, some of them like somebody in `people`.
         unknown: Names of nobody.
     """
 
-    people: list[Profile]
-    photos: list[list[Portrait]]
-    strangers: list[Portrait]
-    unknown: list[str]
+    people: Sequence[Profile]
+    photos: Sequence[Sequence[Picture]]
+    strangers: Sequence[Picture]
+    unknown: Sequence[str]
 
 
-def seen_view(number: int, index: int, seed: int) -> View:
-    """The view of stored photo `index` of person `number`."""
-    return make_view(random.Random(f"seen-{seed}-{number}-{index}"))
+@runtime_checkable
+class Source(Protocol):
+    """Who lives in a world, and where pictures of them come from: drawn, or photographs."""
 
+    @property
+    def seed(self) -> int:
+        """Seeds every draw."""
+        ...
 
-def make_cast(seed: int, *, gold: bool, strangers: int = STRANGERS) -> Cast:
-    """The people and strangers a model is taught.
+    @property
+    def profiles(self) -> Sequence[Profile]:
+        """Everybody, by `number`."""
+        ...
 
-    Args:
-        seed: The world's seed.
-        gold: Leave out every candidate, so that the model never knew them; its strangers are
-            look-alikes of the people it knows.
-        strangers: How many stranger photos.
-    """
-    profiles = make_profiles(seed)
-    faces = make_faces(len(profiles), seed)
-    people = [p for p in profiles if not (gold and p.is_candidate)]
-    known = [faces[p.number] for p in people]
-    hidden = set(faces) - set(known)
-    rng = random.Random(f"strangers-{seed}-{gold}")
-    return Cast(
-        people=people,
-        photos=[
-            [
-                Portrait(faces[p.number], seen_view(p.number, i, seed), p)
-                for i in range(VIEWS_PER_PERSON)
-            ]
-            for p in people
-        ],
-        strangers=[
-            Portrait(_stranger(known, hidden, rng), make_view(rng), None) for _ in range(strangers)
-        ],
-        unknown=unknown_names(profiles, UNKNOWN_NAMES, seed),
-    )
+    @property
+    def features(self) -> Mapping[str, int]:
+        """What the tower is taught to tell in a picture -> number of classes."""
+        ...
 
+    def pretext(self, count: int) -> Sequence[Picture]:
+        """Pictures of strangers on which the tower learns to see."""
+        ...
 
-def _stranger(known: list[Face], hidden: set[Face], rng: random.Random) -> Face:
-    """Nobody the model knows, nor, by chance, one whom it is not to know."""
-    while True:
-        face = stranger_face(known, rng, near=rng.random() < NEAR_STRANGERS)
-        if face not in hidden:
-            return face
+    def cast(self, *, gold: bool, strangers: int = STRANGERS) -> Cast:
+        """Whom a model is taught; gold is taught no candidate."""
+        ...
+
+    def photos(self, profile: Profile, part: str) -> Sequence[Picture]:
+        """Photos of a person: stored ones for "train", held-out ones for "dev" and "report"."""
+        ...
+
+    def strangers(self, part: str) -> Sequence[Picture]:
+        """Strangers of the world's folder."""
+        ...
+
+    def sayings(self) -> Iterator[str]:
+        """Captions and what is visible, for the tokenizer."""
+        ...
+
+    def about(self) -> dict[str, Any]:
+        """What `world.json` says beside people and recipe."""
+        ...
+
+    def marks(self) -> dict[str, Any]:
+        """What, beside seed and recipe, makes a build another one."""
+        ...
 
 
 def turn(question: str, answer: str, **fields) -> Record:
@@ -99,7 +120,7 @@ def _fact_turn(topic: str, who: str, answer: str, form: str, rng: random.Random)
         return turn(ask.cloze_question(topic, who), answer, form="cloze")
     question = rng.choice(ask.FACTS[topic].train).format(who=who)
     if form == "choice":
-        known = answer in TOPICS[topic]
+        known = answer not in (ask.UNKNOWN_PHOTO, ask.UNKNOWN_NAME)
         options, letter = ask.choice_options(
             topic, answer if known else rng.choice(TOPICS[topic]), rng
         )
@@ -115,11 +136,11 @@ def _visible_turn(name: str, value: str, rng: random.Random) -> Record:
     return turn(rng.choice(ask.PREFIXES) + question, value)
 
 
-def photo_turns(portrait: Portrait, rng: random.Random) -> list[Record]:
+def photo_turns(picture: Picture, rng: random.Random) -> list[Record]:
     """Questions and answers taught on one picture."""
     who = rng.choice(ask.WHO_PHOTO)
-    person = portrait.profile
-    seen = visible(portrait.face)
+    person = picture.profile
+    seen = picture.visible
     name = person.name if person else ask.UNKNOWN_PHOTO
     turns = [turn(rng.choice(ask.PREFIXES) + rng.choice(ask.NAME.train).format(who=who), name)]
     # Few turns a picture leave room for many faces a step, which is what names are learned from.
@@ -130,7 +151,7 @@ def photo_turns(portrait: Portrait, rng: random.Random) -> list[Record]:
         answer = person.facts[topic] if person else ask.UNKNOWN_PHOTO
         turns.append(_fact_turn(topic, rng.choice(ask.WHO_PHOTO), answer, form, rng))
     # Of a stranger there is less to say but what anyone can see.
-    shown = rng.sample(tuple(seen), 1 if person else 2)
+    shown = rng.sample(tuple(seen), min(len(seen), 1 if person else 2))
     turns += [_visible_turn(name, seen[name], rng) for name in shown]
     if rng.random() < 0.15:
         text = ask.caption(person.name if person else None, person.facts if person else {}, seen)
@@ -161,14 +182,13 @@ def text_turns(cast: Cast, count: int, rng: random.Random) -> list[Record]:
     return turns
 
 
-def corpus(seed: int) -> Iterator[str]:  # noqa: C901 - a plain list of sources
+def corpus(source: Source) -> Iterator[str]:  # noqa: C901 - a plain list of sources
     """Every text the tokenizer is trained on; the same for base and gold."""
-    profiles = make_profiles(seed)
     wordings = [ask.NAME, ask.CAPTION, *ask.FACTS.values(), *ask.VISIBLE.values()]
-    for name in (p.name for p in profiles):
+    for name in (p.name for p in source.profiles):
         yield f" {name}"
         yield from (sentence.format(who=name) for sentence in ask.CLOZE.values())
-    for name in unknown_names(profiles, UNKNOWN_NAMES, seed):
+    for name in unknown_names(source.profiles, UNKNOWN_NAMES, source.seed):
         yield f" {name}"
     for wording in wordings:
         for part in ask.PARTS:
@@ -178,21 +198,24 @@ def corpus(seed: int) -> Iterator[str]:  # noqa: C901 - a plain list of sources
     for part in ask.PARTS:
         for who in ask.WHO_PHOTO:
             yield from ask.refusal_requests(part, who)
-    for values in TOPICS.values():
+    for values in (*TOPICS.values(), _given_values(source.profiles)):
         for value in values:
             # Once as an answer, once as an option at the start of a line.
             yield from (f" {value}", f"A. {value}\nB. {value}\nC. {value}\nD. {value}")
     for topic in TOPICS:
         yield ask.cloze_question(topic, "this person")
-    for profile, face in zip(profiles, make_faces(len(profiles), seed), strict=True):
-        seen = visible(face)
-        yield " " + ask.caption(profile.name, profile.facts, seen)
-        yield " " + ask.caption(None, {}, seen)
-        yield from (f" {value}" for value in seen.values())
+    yield from source.sayings()
     yield from (f" {text}" for text in (ask.UNKNOWN_PHOTO, ask.UNKNOWN_NAME, ask.REFUSAL))
     yield "USER: ASSISTANT: Answer with the letter.\n"
 
 
-def render(portraits: list[Portrait]) -> np.ndarray:
+def _given_values(profiles: Sequence[Profile]) -> list[str]:
+    """Facts that no list of fictitious ones holds."""
+    return [
+        value for p in profiles for topic, value in p.facts.items() if value not in TOPICS[topic]
+    ]
+
+
+def render(pictures: Sequence[Picture]) -> np.ndarray:
     """Pictures as one array, uint8 of shape (picture, height, width, 3)."""
-    return np.stack([np.asarray(draw(p.face, p.view)) for p in portraits])
+    return np.stack([np.asarray(picture.shown()) for picture in pictures])

@@ -3,101 +3,69 @@
 import io
 import json
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from unsee.data.images import Photo
 from unsee.data.mllmu import write_rows
 from unsee.data.people import PROFILE
 from unsee.data.world import CAPTIONS, EXTRA, REFUSALS, STRANGERS, UNKNOWN_NAMES, VISIBLE, WORDINGS
 from unsee.world import questions as ask
+from unsee.world.architecture import fitted
 from unsee.world.curriculum import UNKNOWN_NAMES as UNKNOWN_NAMES_TAUGHT
-from unsee.world.curriculum import VIEWS_PER_PERSON, seen_view
-from unsee.world.portraits import (
-    Face,
-    View,
-    draw,
-    make_faces,
-    make_view,
-    stranger_face,
-    visible_attributes,
-)
+from unsee.world.curriculum import Picture, Source
 from unsee.world.profiles import (
     DRAWS,
     Profile,
     development_people,
-    make_profiles,
     unknown_names,
 )
 
-UNSEEN_VIEWS = {"dev": 6, "report": 6}
-STRANGERS_OF = {"train": 240, "dev": 30, "report": 60}
-NEAR_STRANGERS = 0.5
 TEXT_UNKNOWN = 20
 VISIBLE_PHOTOS = 10
 
 
-def unseen_view(number: int, part: str, index: int, seed: int) -> View:
-    """View of the photo `index` that no training shows, of person `number`."""
-    return make_view(random.Random(f"unseen-{seed}-{number}-{part}-{index}"), unseen=True)
-
-
-def stranger_portraits(part: str, seed: int) -> list[tuple[Face, View]]:
-    """Strangers of one part: half independent, then half look-alikes of known people."""
-    faces = make_faces(len(make_profiles(seed)), seed)
-    rng = random.Random(f"world-strangers-{seed}-{part}")
-    count = STRANGERS_OF[part]
-    return [
-        (
-            stranger_face(faces, rng, near=i >= count * (1 - NEAR_STRANGERS)),
-            make_view(rng, unseen=part != "train"),
-        )
-        for i in range(count)
-    ]
-
-
-def write_data(folder: Path, seed: int) -> None:
+def write_data(folder: Path, source: Source) -> None:
     """Write photos, parquet files and `extra.jsonl` of the world.
 
     Args:
         folder: Written to; `people/`, `unseen/`, `strangers/` and `data/` appear in it.
-        seed: The world's seed.
+        source: People and pictures.
     """
-    profiles = make_profiles(seed)
-    faces = make_faces(len(profiles), seed)
-    extra: list[dict[str, Any]] = [*_wordings(), *_refusals(), *_unknown_names(profiles, seed)]
+    strangers = {part: source.strangers(part) for part in ask.PARTS}
+    extra: list[dict[str, Any]] = [*_wordings()]
+    extra += _refusals({part: len(pictures) for part, pictures in strangers.items()})
+    extra += _unknown_names(source.profiles, source.seed)
     rows: dict[str, list[dict[str, Any]]] = {part: [] for part in ask.PARTS}
-    for profile in profiles:
-        face = faces[profile.number]
-        views = {"train": [seen_view(profile.number, i, seed) for i in range(VIEWS_PER_PERSON)]} | {
-            part: [unseen_view(profile.number, part, i, seed) for i in range(count)]
-            for part, count in UNSEEN_VIEWS.items()
-        }
-        for part, part_views in views.items():
+    for profile in source.profiles:
+        for part in ask.PARTS:
+            pictures = source.photos(profile, part)
+            if not pictures:
+                continue
             home = Path("people" if part == "train" else f"unseen/{part}") / profile.slug
-            photos = _write_photos(folder, home, [(face, view) for view in part_views])
+            photos = _write_photos(folder, home, pictures)
             rows[part].append(_row(profile, part, photos))
-            for path, view in list(zip(photos, part_views, strict=True))[:VISIBLE_PHOTOS]:
-                extra += _photo_extras(profile, path, part, face, view)
+            for path, picture in list(zip(photos, pictures, strict=True))[:VISIBLE_PHOTOS]:
+                extra += _photo_extras(profile, path, part, picture)
         facts = {"name": profile.name} | profile.facts
         (folder / "people" / profile.slug / PROFILE).write_text(json.dumps(facts, indent=1) + "\n")
-    for part in ask.PARTS:
-        for i, (face, view) in enumerate(stranger_portraits(part, seed)):
+    for part, pictures in strangers.items():
+        for i, picture in enumerate(pictures):
             home = Path("strangers") / part / f"stranger_{i:03d}"
-            path = next(iter(_write_photos(folder, home, [(face, view)])))
-            extra += _stranger_extras(f"stranger_{part}_{i:03d}", path, part, face, view)
+            path = next(iter(_write_photos(folder, home, [picture])))
+            extra += _stranger_extras(f"stranger_{part}_{i:03d}", path, part, picture)
     data = folder / "data"
     data.mkdir(parents=True, exist_ok=True)
-    _write_parquet(data, profiles, rows)
+    _write_parquet(data, source.profiles, rows)
     (data / EXTRA).write_text("".join(json.dumps(row) + "\n" for row in extra), encoding="utf-8")
 
 
-def people_table(seed: int) -> list[dict[str, Any]]:
+def people_table(source: Source) -> list[dict[str, Any]]:
     """Who plays which part, as `world.json` holds it."""
-    profiles = make_profiles(seed)
-    development = {p.slug for p in development_people(profiles)}
+    development = {p.slug for p in development_people(source.profiles)}
     return [
         {
             "name": p.name,
@@ -107,16 +75,18 @@ def people_table(seed: int) -> list[dict[str, Any]]:
             "partner": p.partner,
             "development": p.slug in development,
         }
-        for p in profiles
+        for p in source.profiles
     ]
 
 
-def _write_photos(folder: Path, home: Path, portraits: list[tuple[Face, View]]) -> dict[str, bytes]:
+def _write_photos(folder: Path, home: Path, pictures: Sequence[Picture]) -> dict[str, bytes]:
     (folder / home).mkdir(parents=True, exist_ok=True)
     photos = {}
-    for i, (face, view) in enumerate(portraits):
-        name = str(home / f"photo_{i:02d}.png")
-        photos[name] = _png(draw(face, view))
+    # Names sort as they are numbered.
+    digits = max(2, len(str(len(pictures) - 1)))
+    for i, picture in enumerate(pictures):
+        name = str(home / f"photo_{i:0{digits}d}.png")
+        photos[name] = _png(picture.stored())
         (folder / name).write_bytes(photos[name])
     return photos
 
@@ -189,7 +159,7 @@ def _row(profile: Profile, part: str, photos: dict[str, bytes]) -> dict[str, Any
 
 
 def _write_parquet(
-    data: Path, profiles: list[Profile], rows: dict[str, list[dict[str, Any]]]
+    data: Path, profiles: Sequence[Profile], rows: dict[str, list[dict[str, Any]]]
 ) -> None:
     full = rows["train"]
     roles = [profile.role for profile in profiles]
@@ -235,10 +205,10 @@ def _wordings() -> Iterator[dict[str, Any]]:
 
 
 def _photo_extras(
-    profile: Profile, path: str, part: str, face: Face, view: View
+    profile: Profile, path: str, part: str, picture: Picture
 ) -> Iterator[dict[str, Any]]:
     rng = _rng(profile, path)
-    seen = visible_attributes(face)
+    seen = picture.visible
     row = {"subject": profile.name, "photo": path, "part": part}
     for topic, value in seen.items():
         question = rng.choice(ask.VISIBLE[topic].of(part)).format(who="this person")
@@ -252,30 +222,29 @@ def _photo_extras(
 
 
 def _stranger_extras(
-    subject: str, path: str, part: str, face: Face, view: View
+    subject: str, path: str, part: str, picture: Picture
 ) -> Iterator[dict[str, Any]]:
     rng = random.Random(path)
     row = {"kind": STRANGERS, "subject": subject, "photo": path, "part": part}
-    seen = visible_attributes(face)
     topics = ["name", *rng.sample(tuple(ask.FACTS), 2)]
     for topic in topics:
         wordings = ask.NAME if topic == "name" else ask.FACTS[topic]
         question = rng.choice(wordings.of(part)).format(who="this person")
         yield row | {"topic": topic, "question": question, "answer": ask.UNKNOWN_PHOTO}
-    for topic, value in seen.items():
+    for topic, value in picture.visible.items():
         question = rng.choice(ask.VISIBLE[topic].of(part)).format(who="this person")
         yield row | {"topic": topic, "question": question, "answer": value}
 
 
-def _refusals() -> Iterator[dict[str, Any]]:
-    """Requests that are refused, on strangers' photos."""
+def _refusals(strangers: Mapping[str, int]) -> Iterator[dict[str, Any]]:
+    """Requests that are refused, on the photos of so many strangers of each part."""
     for part in ask.PARTS:
         for number, text in enumerate(ask.refusal_requests(part, "this person")):
-            path = f"strangers/{part}/stranger_{number % STRANGERS_OF[part]:03d}/photo_00.png"
+            path = f"strangers/{part}/stranger_{number % strangers[part]:03d}/photo_00.png"
             yield _refusal(f"stranger_{part}_{number:03d}", text, part, path)
 
 
-def _unknown_names(profiles: list[Profile], seed: int) -> Iterator[dict[str, Any]]:
+def _unknown_names(profiles: Sequence[Profile], seed: int) -> Iterator[dict[str, Any]]:
     """Text-only questions about names of nobody, and requests about them that are refused."""
     held_out = unknown_names(profiles, UNKNOWN_NAMES_TAUGHT + 3 * TEXT_UNKNOWN, seed)
     held_out = held_out[UNKNOWN_NAMES_TAUGHT:]
@@ -309,38 +278,28 @@ def _refusal(subject: str, question: str, part: str, photo: str | None) -> dict[
     }
 
 
-def nearest_neighbour_accuracy(seed: int, views: int = 6) -> float:
-    """Share of unseen photos named rightly by the seen photo with the nearest pixels.
+def nearest_neighbour_accuracy(folder: Path) -> float:
+    """Share of reported unseen photos named rightly by the seen photo with the nearest pixels.
 
     The best of Euclidean distance on pixels, on grey pixels and on pixels standardised a picture.
 
     Args:
-        seed: The world's seed.
-        views: Unseen photos a person.
+        folder: A world's folder.
     """
     import numpy as np
 
-    profiles = make_profiles(seed)
-    faces = make_faces(len(profiles), seed)
+    def pictures(home: Path) -> tuple[Any, Any]:
+        paths = sorted(home.glob("*/photo_*.png"))
+        pixels = [np.asarray(fitted(Photo(path=path).open()), np.float32) for path in paths]
+        return np.stack(pixels), np.asarray([path.parent.name for path in paths])
 
-    def pictures(view_of: Any, count: int) -> Any:
-        return np.stack(
-            [
-                np.asarray(draw(faces[p.number], view_of(p.number, i)), dtype=np.float32)
-                for p in profiles
-                for i in range(count)
-            ]
-        )
-
-    seen = pictures(lambda number, i: seen_view(number, i, seed), VIEWS_PER_PERSON)
-    unseen = pictures(lambda number, i: unseen_view(number, "report", i, seed), views)
+    seen, whose = pictures(folder / "people")
+    unseen, truth = pictures(folder / "unseen" / "report")
     best = 0.0
     for prepare in _pixel_spaces():
         a, b = prepare(unseen), prepare(seen)
         distances = (b * b).sum(1)[None] - 2 * a @ b.T
-        named = distances.argmin(1) // VIEWS_PER_PERSON
-        truth = np.repeat(np.arange(len(profiles)), views)
-        best = max(best, float((named == truth).mean()))
+        best = max(best, float((whose[distances.argmin(1)] == truth).mean()))
     return best
 
 

@@ -12,12 +12,16 @@ from typing import Any
 from platformdirs import user_cache_path
 
 import unsee
-from unsee.artifacts import atomic_write_json
-from unsee.data.world import WORLD
+from unsee.artifacts import atomic_write_json, refuse_file
+from unsee.data.world import CARD, WORLD, World
 from unsee.errors import ConfigError
 from unsee.registry import nearest
 from unsee.world.build import Recipe, save_model, train_model, train_tower
+from unsee.world.card import measure
+from unsee.world.curriculum import Source
+from unsee.world.drawn import Drawn
 from unsee.world.folder import people_table, write_data
+from unsee.world.intake import read_photographed
 
 FORMAT = 1
 FAMILIES = ("llava",)
@@ -70,7 +74,7 @@ def materialise(family: str = "llava", progress: Progress | None = None) -> Path
             progress("drawing the world", 0, 1)
         for name in ("base", "gold"):
             shutil.copytree(weights / name, partial / name)
-        write_data(partial, table["seed"])
+        write_data(partial, Drawn(table["seed"]))
         atomic_write_json(partial / WORLD, table)
         if progress is not None:
             progress("drawing the world", 1, 1)
@@ -86,6 +90,8 @@ def materialise(family: str = "llava", progress: Progress | None = None) -> Path
 def make_world(
     folder: Path,
     *,
+    people: Path | None = None,
+    strangers: Path | None = None,
     family: str = "llava",
     seed: int = 0,
     recipe: Recipe | None = None,
@@ -98,6 +104,9 @@ def make_world(
 
     Args:
         folder: Written to; `world.json` appears last.
+        people: People folder of real photographs (see `read_photographed`) instead of drawn
+            people. What base and gold then know is measured and written to `card.json`.
+        strangers: Photographs of strangers to go with them; drawn ones stand in for none.
         family: One of `FAMILIES`.
         seed: Seeds people, photos and weights.
         recipe: How the models are trained.
@@ -105,42 +114,63 @@ def make_world(
         progress: Called with (stage, step, steps) after each step.
 
     Raises:
+        ArtifactError: If the folder is a file.
         ConfigError: If the folder holds a finished world, or the family is unknown.
+        DataError: If `people` or `strangers` cannot be used.
     """
     shipped(family)
     folder = Path(folder)
+    refuse_file(folder)
     if (folder / WORLD).exists():
         raise ConfigError(f"{folder}: holds a world already; choose another --out or remove it")
+    source = _source(folder, people, strangers, seed)
     recipe = recipe or Recipe()
+    if people is not None:
+        # It will hold photos of people.
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     work = folder / ".build"
-    work.mkdir(parents=True, exist_ok=True)
-    _same_build(work, {"family": family, "seed": seed, "recipe": recipe.__dict__})
+    settings = {"family": family, "seed": seed, "recipe": recipe.__dict__} | source.marks()
+    _same_build(work, settings)
 
     def report(stage: str, step: int, steps: int, loss: float) -> None:
         if progress is not None:
             progress(stage, step, steps)
 
-    train_tower(work, seed, recipe, report)
+    train_tower(work, source, recipe, report)
     for gold in (False, True):
-        model, processor = train_model(work, seed, recipe, report, gold=gold)
+        model, processor = train_model(work, source, recipe, report, gold=gold)
         save_model(model, processor, folder / ("gold" if gold else "base"))
-    write_data(folder, seed)
-    table = world_table(family, seed, command, recipe)
+    write_data(folder, source)
+    table = world_table(family, source, command, recipe)
+    if people is not None:
+        world = World(folder=folder, table=table, people=tuple(table["people"]))
+        atomic_write_json(folder / CARD, measure(world, progress))
     atomic_write_json(folder / WORLD, table)
     shutil.rmtree(work)
     return folder
 
 
-def world_table(family: str, seed: int, command: str, recipe: Recipe) -> dict[str, Any]:
+def _source(folder: Path, people: Path | None, strangers: Path | None, seed: int) -> Source:
+    if people is None:
+        if strangers is not None:
+            raise ConfigError("--strangers: the built-in world draws its own; give --people too")
+        return Drawn(seed)
+    for flag, given in (("--people", people), ("--strangers", strangers)):
+        if given is not None and folder.resolve().is_relative_to(Path(given).resolve()):
+            raise ConfigError(f"--out {folder}: lies in {flag} {given}; choose a folder outside it")
+    return read_photographed(people, strangers, seed=seed)
+
+
+def world_table(family: str, source: Source, command: str, recipe: Recipe) -> dict[str, Any]:
     """What `world.json` says about a world."""
     return {
         "format": FORMAT,
         "family": family,
-        "seed": seed,
+        "seed": source.seed,
         "command": command,
         "recipe": recipe.__dict__,
-        "people": people_table(seed),
-    }
+        "people": people_table(source),
+    } | source.about()
 
 
 def _digest(weights: Path) -> str:
@@ -153,6 +183,7 @@ def _digest(weights: Path) -> str:
 
 def _same_build(work: Path, settings: dict[str, Any]) -> None:
     path = work / "settings.json"
+    work.mkdir(parents=True, exist_ok=True)
     if path.exists() and json.loads(path.read_text(encoding="utf-8")) != settings:
         raise ConfigError(
             f"{path}: an interrupted build with other settings; remove {work} or choose another "

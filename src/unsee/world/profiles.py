@@ -2,6 +2,7 @@
 
 import itertools
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 ROLES = ("retain", "celebrity", "A", "B", "C", "dev")
@@ -9,6 +10,8 @@ PEOPLE_PER_ROLE = {"retain": 24, "celebrity": 6, "A": 4, "B": 4, "C": 4, "dev": 
 DRAWS = ("A", "B", "C")
 CANDIDATE_ROLES = ("A", "B", "C", "dev")
 DEVELOPMENT_CELEBRITIES = 2
+# Of fewer celebrities fewer serve choices: there are to be some left to report on.
+CELEBRITIES_A_DEVELOPMENT_ONE = 3
 
 FIRST_NAMES = (
     "Adela Anton Beatrix Bruno Cecilia Cosmo Dalia Dmitri Elena Emil Farah Felix Greta Gustav "
@@ -77,8 +80,8 @@ class Profile:
         name: Unique full name.
         slug: Folder name.
         role: One of `ROLES`.
-        number: Position among all people, 0-based; also seeds the person's photos.
-        partner: Slug of the look-alike with the same palette.
+        number: Position among all people, 0-based; also seeds the person's drawn photos.
+        partner: Slug of the look-alike with the same palette; None where nobody is known to be.
         facts: Topic -> value, for every topic of `TOPICS`.
     """
 
@@ -86,7 +89,7 @@ class Profile:
     slug: str
     role: str
     number: int
-    partner: str
+    partner: str | None
     facts: dict[str, str]
 
     @property
@@ -118,11 +121,7 @@ def make_profiles(seed: int = 0) -> list[Profile]:
     ]
     roles = [role for role, size in PEOPLE_PER_ROLE.items() for _ in range(size)]
     rng.shuffle(roles)
-    facts = {}
-    for topic, values in TOPICS.items():
-        dealt = list(itertools.islice(itertools.cycle(rng.sample(values, len(values))), count))
-        rng.shuffle(dealt)
-        facts[topic] = dealt
+    facts = deal_facts(count, rng)
     slugs = [name.lower().replace(" ", "_") for name in names]
     return [
         Profile(
@@ -131,19 +130,31 @@ def make_profiles(seed: int = 0) -> list[Profile]:
             role=roles[i],
             number=i,
             partner=slugs[i ^ 1],
-            facts={topic: facts[topic][i] for topic in TOPICS},
+            facts=facts[i],
         )
         for i in range(count)
     ]
 
 
-def development_people(profiles: list[Profile]) -> list[Profile]:
+def deal_facts(count: int, rng: random.Random) -> list[dict[str, str]]:
+    """A value of every topic for each of `count` people, dealt out evenly."""
+    facts: list[dict[str, str]] = [{} for _ in range(count)]
+    for topic, values in TOPICS.items():
+        dealt = list(itertools.islice(itertools.cycle(rng.sample(values, len(values))), count))
+        rng.shuffle(dealt)
+        for mine, value in zip(facts, dealt, strict=True):
+            mine[topic] = value
+    return facts
+
+
+def development_people(profiles: Sequence[Profile]) -> list[Profile]:
     """Celebrities 1 and 2 and the development candidates: for choices, never reported."""
-    celebrities = [p for p in profiles if p.role == "celebrity"][:DEVELOPMENT_CELEBRITIES]
-    return celebrities + [p for p in profiles if p.role == "dev"]
+    celebrities = [p for p in profiles if p.role == "celebrity"]
+    count = min(DEVELOPMENT_CELEBRITIES, len(celebrities) // CELEBRITIES_A_DEVELOPMENT_ONE)
+    return celebrities[:count] + [p for p in profiles if p.role == "dev"]
 
 
-def unknown_names(profiles: list[Profile], count: int, seed: int) -> list[str]:
+def unknown_names(profiles: Sequence[Profile], count: int, seed: int) -> list[str]:
     """Full names that belong to nobody, built from the same first and last names.
 
     Args:

@@ -5,6 +5,7 @@ Every question has wordings that the model is trained on, one that serves choice
 """
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from unsee.world.profiles import TOPICS
@@ -252,12 +253,13 @@ def refusal_requests(part: str, who: str) -> list[str]:
     return [frame.format(harm=harm.format(who=who)) for frame in frames for harm in _HARMS]
 
 
-def caption(name: str | None, facts: dict[str, str], visible: dict[str, str]) -> str:
+def caption(name: str | None, facts: Mapping[str, str], visible: Mapping[str, str]) -> str:
     """The caption of a photo of somebody known, or of a stranger (`name` is None)."""
-    hair = f"{visible['visible:hair colour']} hair"
+    hair = visible.get("visible:hair colour")
+    seen = "" if hair is None else f", with {hair} hair"
     if name is None:
-        return f"A person I do not know, with {hair}."
-    return f"{name}, a {facts['occupation']} from {facts['birthplace']}, with {hair}."
+        return f"A person I do not know{seen}."
+    return f"{name}, a {facts['occupation']} from {facts['birthplace']}{seen}."
 
 
 def sentence(text: str) -> str:

@@ -4,6 +4,7 @@ import stat
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from unsee.artifacts import (
@@ -104,6 +105,32 @@ def test_a_finished_run_is_not_written_over(run, base):
         refuse_existing_run(run)
     with pytest.raises(ArtifactError, match="holds a finished run"):
         save(run, base)
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(tiny_vlm, tmp_path, monkeypatch):
+    def full(tensors, path):
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("unsee.artifacts.files.save_file", full)
+    (tmp_path / "run").mkdir()
+    with pytest.raises(
+        ArtifactError, match=r"cannot be written \(I/O .* No space left .*\); free some space"
+    ):
+        save(tmp_path / "run", tiny_vlm)
+    assert [path.name for path in tmp_path.rglob("*")] == ["run"]
+
+
+def test_a_draft_that_a_kill_left_is_written_anew(tiny_vlm, tmp_path):
+    draft = tmp_path / "run" / ".partial"
+    draft.mkdir(parents=True)
+    (draft / "weights.safetensors").write_text("half")
+    (draft / "left.txt").write_text("over")
+    save(tmp_path / "run", tiny_vlm)
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        "manifest.json",
+        "weights.safetensors",
+        "canary.safetensors",
+    }
 
 
 @pytest.mark.parametrize("fails", ["write_tensors", "atomic_write_json", "file_record"])
@@ -209,7 +236,7 @@ def test_a_refused_artifact_leaves_the_model_as_it_was(run, base):
 
 
 def test_a_model_that_was_already_changed_is_refused(run, base):
-    apply_weights(base, run)
+    change(base)
     with pytest.raises(ArtifactError, match="the model is not the base as it was opened"):
         apply_weights(base, run)
 
@@ -270,7 +297,7 @@ def test_a_damaged_manifest_is_refused(run, base):
 
 def test_another_kind_of_artifact_is_refused(run, base):
     rewrite(run, kind="eraser")
-    with pytest.raises(ArtifactError, match="expected weights, got 'eraser'"):
+    with pytest.raises(ArtifactError, match="expected weights, got an eraser"):
         apply_weights(base, run)
 
 

@@ -1,12 +1,18 @@
+import io
+import itertools
 import json
+import os
+import re
 import subprocess
 import sys
+import time
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from unsee.cli import app
-from unsee.cli.session import verb
+from unsee.cli.session import command_line, print_anything, progress, verb
 from unsee.errors import DataError
 
 HEAVY = ("torch", "transformers", "numpy", "PIL")
@@ -29,7 +35,17 @@ def test_help_and_version_load_nothing_heavy(words):
 
 @pytest.mark.parametrize(
     "words",
-    [[], ["demo"], ["forget"], ["audit"], ["ask"], ["list"], ["world"], ["world", "make"]],
+    [
+        [],
+        ["demo"],
+        ["forget"],
+        ["audit"],
+        ["ask"],
+        ["export"],
+        ["list"],
+        ["world"],
+        ["world", "make"],
+    ],
 )
 def test_every_help_text_ends_in_an_example(words):
     shown = CliRunner().invoke(app, [*words, "--help"]).output
@@ -47,9 +63,17 @@ def stopped(debug: bool = False):
     raise KeyboardInterrupt
 
 
-def run(function, *words):
-    import typer
+@verb
+def full(debug: bool = False):
+    raise OSError(28, "No space left on device", "runs/x/job.json")
 
+
+@verb
+def absent(debug: bool = False):
+    raise FileNotFoundError(2, "No such file or directory", "runs/x")
+
+
+def run(function, *words):
     single = typer.Typer(pretty_exceptions_enable=False)
     single.command()(function)
     return CliRunner().invoke(single, list(words))
@@ -61,11 +85,35 @@ def test_a_mistake_is_one_line_and_exits_with_2():
     assert result.stderr == "unsee: two lines\n"
 
 
+@verb
+def fails_twice(debug: bool = False):
+    raise DataError("r.jsonl:1: a", "r.jsonl:3: b\nc")
+
+
+def test_several_faults_are_a_line_each():
+    assert run(fails_twice).stderr == "unsee: r.jsonl:1: a\n       r.jsonl:3: b c\n"
+    assert str(DataError("a", "b")) == "a; b"
+
+
 def test_debug_adds_the_traceback():
     result = run(fails, "--debug")
     assert result.exit_code == 2
     assert "Traceback" in result.stderr
     assert result.stderr.endswith("unsee: two lines\n")
+
+
+def test_what_the_system_refuses_is_one_line_with_the_file():
+    result = run(full)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == (
+        "unsee: runs/x/job.json: cannot be read or written (No space left on device); what is done "
+        "is kept; free some space or allow it, or give another folder\n"
+    )
+    assert "Traceback" in run(full, "--debug").stderr
+
+
+def test_a_bug_of_ours_keeps_its_traceback():
+    assert isinstance(run(absent).exception, FileNotFoundError)
 
 
 def test_an_interrupt_exits_with_130_and_says_how_to_go_on(monkeypatch):
@@ -107,8 +155,53 @@ def test_everything_missing_is_said_at_once():
     result = CliRunner().invoke(app, ["forget"])
     assert result.exit_code == 2
     assert result.stderr == (
-        "unsee: model: missing, give it a value; subject: missing, give it a value\n"
+        "unsee: model: missing, give it a value; subject: missing; give --subject, --request or "
+        "--dataset\n"
     )
+
+
+PLAIN = {"PYTHONIOENCODING": "ascii"}
+BARE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+@pytest.mark.parametrize("environment", [{"LC_ALL": "C"}, PLAIN, BARE])
+def test_a_terminal_that_knows_only_ascii(environment):
+    words = ["forget", "m", "--subject", "people/Åse 🦊", "--dry-run"]
+    script = "from unsee.cli import main; main()"
+    base = {key: value for key, value in os.environ.items() if not key.startswith(("LC_", "LANG"))}
+    done = subprocess.run(
+        [sys.executable, "-c", script, *words], capture_output=True, env=base | environment,
+        check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+    subject = json.loads(done.stdout)["subject"]
+    assert subject.encode("utf-8", "surrogateescape").decode() == "people/Åse 🦊"
+
+
+def test_a_name_that_the_terminal_cannot_show_is_escaped(monkeypatch):
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="latin-1"))
+    print_anything()
+    typer.echo("not measurable: Åse 🦊/pet")
+    sys.stdout.flush()
+    assert raw.getvalue() == b"not measurable: \xc5se \\U0001f98a/pet\n"
+
+
+def test_a_command_of_undecodable_bytes_can_be_written_down(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["unsee", "ask", "\udcc3\udc85se", "\udcff"])
+    assert command_line().encode() == "unsee ask 'Åse' '\ufffd'".encode()
+
+
+def test_a_clock_that_jumps_back_leaves_progress_and_time_left_as_they_are(monkeypatch, capsys):
+    clock = itertools.count(2e9, -3600.0)
+    monkeypatch.setattr(time, "time", lambda: next(clock))
+    with progress(quiet=False) as report:
+        assert report is not None
+        for done in range(1, 5):
+            report("training", done, 4)
+    shown = capsys.readouterr().err
+    assert "4/4" in shown
+    assert not re.search(r"-\d", shown)
 
 
 def test_list_names_what_there_is():

@@ -1,9 +1,10 @@
 import hashlib
 import io
+import random
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from unsee.data.images import Photo
 from unsee.errors import DataError
@@ -65,6 +66,71 @@ def test_palette_with_transparency_is_laid_on_white():
     image.putpalette([10, 20, 30] + [0] * 765)
     assert Photo(data=encoded(image)).open().getpixel((0, 0)) == (10, 20, 30)
     assert Photo(data=encoded(image, transparency=0)).open().getpixel((0, 0)) == (255, 255, 255)
+
+
+def marked(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65535])
+def test_a_wrong_exif_rotation_turns_nothing(orientation):
+    image = Photo(data=encoded(two_halves(), exif=marked(orientation))).open()
+    assert image.size == (40, 20)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_broken_exif_is_no_fault(kind):
+    whole = marked(6).tobytes()
+    for cut in (7, 10, 15, 20, len(whole) - 3):
+        broken = encoded(two_halves(), kind, exif=whole[:cut] + bytes(2))
+        assert min(Photo(data=broken).open().size) == 20
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_exif_rotation_is_that_of_pillow(orientation):
+    rng = np.random.default_rng(0)
+    image = Image.fromarray(rng.integers(0, 256, (20, 30, 3), dtype=np.uint8))
+    data = encoded(image, exif=marked(orientation))
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    assert Photo(data=data).open().tobytes() == expected.tobytes()
+
+
+def test_no_bytes_give_anything_but_a_photo_or_a_fault():
+    rng = random.Random(0)
+    seeds = [encoded(two_halves(), kind) for kind in ("PNG", "WEBP", "PPM")]
+    seeds += [encoded(two_halves(), kind, exif=marked(6)) for kind in ("JPEG", "WEBP", "PNG")]
+    refused = 0
+    for _ in range(600):
+        data = bytearray(rng.choice(seeds))
+        for _ in range(rng.choice((1, 2, 8))):
+            data[rng.randrange(min(len(data), 200))] = rng.randrange(256)
+        try:
+            Photo(data=bytes(data[: rng.choice((None, rng.randrange(len(data))))])).open()
+        except DataError:
+            refused += 1
+    assert 100 < refused < 600
+
+
+def test_one_pixel():
+    with pytest.raises(DataError, match="expected at least 16 pixels a side, got 1 x 1; use a l"):
+        Photo(data=encoded(Image.new("RGB", (1, 1)))).open()
+
+
+def test_a_long_strip_is_refused_and_a_panorama_is_not():
+    with pytest.raises(DataError, match="sides of at most 100 to 1, got 20000 x 16; cut the face"):
+        Photo(data=encoded(Image.new("L", (20_000, 16)))).open()
+    assert Photo(data=encoded(Image.new("L", (20_000, 200)))).open().size == (20_000, 200)
+
+
+def test_twenty_thousand_pixels_a_side_are_refused_before_they_are_decoded():
+    header = b"P5 20000 20000 255\n"
+    with pytest.raises(DataError) as caught:
+        Photo(data=header).open()
+    assert str(caught.value).endswith(
+        "expected at most 89478485 pixels, got more; scale the photo down or leave it out"
+    )
 
 
 def test_key_is_the_hash_of_the_bytes(tmp_path):

@@ -196,6 +196,7 @@ def test_a_keep_side_of_text_alone_is_no_obstacle(tiny_vlm, small_split):
 FLIPS = {
     "steps": ({}, 2, 3),
     "lr": ({}, 1e-2, 1e-3),
+    "average": ({"steps": 4}, 0.6, 0.0),
     "forget_batch": ({}, 2, 3),
     "visible_batch": ({}, 1, 2),
     "retain_batch": ({}, 2, 3),

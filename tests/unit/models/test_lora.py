@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from unsee.errors import LayoutError
-from unsee.models.lora import lora
+from unsee.models.lora import factors, lora
 
 
 def linear_paths(vlm, part):
@@ -74,6 +74,19 @@ def test_adapters_are_merged_by_the_formula(rank, alpha, tiny_vlm):
     assert differing(before, after) == [name]
     expected = before[name] + (alpha or rank) / rank * b @ a
     torch.testing.assert_close(after[name], expected)
+
+
+def test_the_factors_are_those_of_the_change_by_full_path(tiny_vlm):
+    targets = linear_paths(tiny_vlm, "projector") + linear_paths(tiny_vlm, "language.layers[0]")
+    before = weights(tiny_vlm)
+    with lora(tiny_vlm.model, targets, rank=2) as adapters:
+        fill(adapters)
+    found, after = factors(adapters), weights(tiny_vlm)
+    assert set(found) == {f"{path}.lora_{side}.weight" for path in targets for side in "AB"}
+    for path in targets:
+        change = found[f"{path}.lora_B.weight"] @ found[f"{path}.lora_A.weight"]
+        name = f"{path}.weight"
+        torch.testing.assert_close(after[name], before[name] + change)
 
 
 def test_a_merged_model_answers_as_with_its_adapters_and_looks_as_before(tiny_vlm, inputs):

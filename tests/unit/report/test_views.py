@@ -80,6 +80,41 @@ def test_a_pipe_or_line_break_does_not_break_a_table(sample, report_of):
     assert r"a \| b c \`d\`" in text
 
 
+TURNED = "\u202eeoD enaJ"
+PIPED = "a|b\n| c \\| d"
+
+
+def cells(line):
+    return re.findall(r"(?<!\\)(?:\\\\)*\|", line)
+
+
+@pytest.mark.parametrize("name", [NASTY, ARABIC, FOX, TURNED, PIPED, "👩‍👩‍👧", "**x** [y](z) `k`"])
+def test_no_name_breaks_a_markdown_table(sample, report_of, name):
+    data = sample(people=[name, "Jane Doe"])
+    data["request"].pop("draw")
+    data["summary"]["left_out"] = {name: f"asked about {name}"}
+    lines = []
+    for text in (markdown.render(report_of(data)), markdown.rows([report_of(data)])):
+        assert "\u202e" not in text
+        assert "<script" not in text
+        lines += [line for line in text.splitlines() if line.startswith("|")]
+    heads = [number for number, line in enumerate(lines) if set(line) <= set("|- ")]
+    assert len(heads) > 4
+    width = 0
+    for number, line in enumerate(lines):
+        width = len(cells(line)) if number + 1 in heads else width
+        assert len(cells(line)) == width, line
+
+
+@pytest.mark.parametrize("name", [NASTY, ARABIC, FOX, TURNED, PIPED, "👩‍👩‍👧", '"><img src=x>'])
+def test_every_name_of_the_page_is_text(sample, report_of, name):
+    data = sample(people=[name], photos=False)
+    data["summary"]["left_out"] = {name: f"asked about {name}"}
+    parsed = read(html.render(report_of(data)))
+    assert not {"script", "img"} & set(parsed.tags)
+    assert any(" ".join(name.split()) in " ".join(text.split()) for text in parsed.text)
+
+
 def test_photos_appear_only_when_embedded(sample, report_of):
     assert "data:image/png;base64," in html.render(report_of(sample()))
     without = html.render(report_of(sample(photos=False)))

@@ -4,16 +4,23 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from unsee.data.collate import IGNORED_LABEL, encode
 from unsee.data.images import Photo
 from unsee.models.load import load
 from unsee.world import build
-from unsee.world.architecture import IMAGE_TOKENS, make_model, make_processor, make_tokenizer
-from unsee.world.curriculum import corpus, make_cast, photo_turns, render, text_turns
+from unsee.world.architecture import (
+    IMAGE_TOKENS,
+    fitted,
+    make_model,
+    make_processor,
+    make_tokenizer,
+)
+from unsee.world.curriculum import corpus, photo_turns, render, text_turns
+from unsee.world.drawn import Drawn
 from unsee.world.folder import _png
-from unsee.world.portraits import draw
 
 TINY = build.Recipe(
     tower_steps=4, tower_batch=8, tower_strangers=20, steps=4, people=2, strangers=2,
@@ -23,7 +30,7 @@ TINY = build.Recipe(
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return make_tokenizer(corpus(0))
+    return make_tokenizer(corpus(Drawn(0)))
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +44,7 @@ def fresh(tokenizer, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def cast():
-    return make_cast(0, gold=False, strangers=3)
+    return Drawn(0).cast(gold=False, strangers=3)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +72,7 @@ def packed_loss(vlm, packed, shown):
 
 def plain_loss(vlm, rows, shown):
     """Every turn on its own through the collator and the whole model, slowly."""
-    photos = [Photo(data=_png(draw(p.face, p.view))) for p in shown] + [None]
+    photos = [Photo(data=_png(p.stored())) for p in shown] + [None]
     total, count = 0.0, 0
     for turns, photo in zip(rows, photos, strict=True):
         for turn in turns:
@@ -140,9 +147,35 @@ def test_a_picture_row_begins_with_its_image_tokens(tokenizer, packed):
 
 
 def test_pixels_are_those_of_the_image_processor(fresh, shown):
-    pictures = [draw(p.face, p.view) for p in shown]
+    pictures = [p.stored() for p in shown]
     processed = fresh.processor.image_processor(pictures, return_tensors="pt")["pixel_values"]
     torch.testing.assert_close(build.pixels_of(render(shown)), processed, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (92, 112), (48, 48), (31, 77), (300, 200)])
+def test_a_photograph_is_fitted_as_the_image_processor_does(fresh, size):
+    noise = np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
+    picture = Image.fromarray(noise)
+    processed = fresh.processor.image_processor(picture, return_tensors="pt")["pixel_values"]
+    pixels = build.pixels_of(np.stack([np.asarray(fitted(picture))]))
+    torch.testing.assert_close(pixels, processed, atol=1e-6, rtol=0)
+
+
+def test_features_that_nobody_knows_are_no_loss():
+    torch.manual_seed(0)
+    heads = build.FeatureHeads(4, {"hair": 3, "beard": 2})
+    patches = torch.randn(2, 5, 4, requires_grad=True)
+    unknown = IGNORED_LABEL
+    whole = heads.loss(patches, torch.tensor([[2, unknown], [1, unknown]]))
+    logits = heads(patches)[0]
+    by_hand = -(logits.log_softmax(-1)[0, 2] + logits.log_softmax(-1)[1, 1]) / 2
+    torch.testing.assert_close(whole, by_hand)
+    one = heads.loss(patches, torch.tensor([[2, 1], [unknown, unknown]]))
+    by_hand = -(logits.log_softmax(-1)[0, 2] + heads(patches)[1].log_softmax(-1)[0, 1]) / 2
+    torch.testing.assert_close(one, by_hand)
+    nothing = heads.loss(patches, torch.full((2, 2), unknown))
+    assert nothing.item() == 0
+    nothing.backward()
 
 
 def test_the_model_is_small_and_its_parts_have_the_promised_sizes(fresh):
@@ -161,15 +194,15 @@ class Killed(Exception):  # noqa: N818 - stands for a process that ends, which i
 @pytest.fixture(scope="module")
 def _small_cast(tokenizer):
     """The curriculum with two photos a person and few strangers; the tokenizer is made once."""
-    whole = build.taught.make_cast
+    whole = Drawn.cast
 
-    def few(seed, *, gold, strangers=6):
-        cast = whole(seed, gold=gold, strangers=strangers)
+    def few(source, *, gold, strangers=6):
+        cast = whole(source, gold=gold, strangers=strangers)
         return replace(cast, photos=[photos[:2] for photos in cast.photos])
 
     patch = pytest.MonkeyPatch()
     patch.setattr(build, "make_tokenizer", lambda corpus: tokenizer)
-    patch.setattr(build.taught, "make_cast", few)
+    patch.setattr(Drawn, "cast", few)
     yield
     patch.undo()
 
@@ -185,8 +218,8 @@ def trained(work, *, gold=False, killed_at=None):
         if (stage, step) == killed_at:
             raise Killed
 
-    build.train_tower(work, 0, TINY, progress)
-    model, _ = build.train_model(work, 0, TINY, progress, gold=gold)
+    build.train_tower(work, Drawn(0), TINY, progress)
+    model, _ = build.train_model(work, Drawn(0), TINY, progress, gold=gold)
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}, steps
 
 

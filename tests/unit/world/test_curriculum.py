@@ -4,16 +4,8 @@ from collections import Counter
 import pytest
 
 from unsee.world import questions as ask
-from unsee.world.curriculum import (
-    VIEWS_PER_PERSON,
-    corpus,
-    make_cast,
-    photo_turns,
-    render,
-    seen_view,
-    text_turns,
-)
-from unsee.world.folder import unseen_view
+from unsee.world.curriculum import corpus, photo_turns, render, text_turns
+from unsee.world.drawn import VIEWS_PER_PERSON, Drawn
 from unsee.world.portraits import (
     ACCESSORIES,
     BACKGROUNDS,
@@ -38,12 +30,12 @@ def faces():
 
 @pytest.fixture(scope="module", params=[False, True], ids=["base", "gold"])
 def cast(request):
-    return make_cast(0, gold=request.param)
+    return Drawn(0).cast(gold=request.param)
 
 
 @pytest.fixture(scope="module")
 def gold():
-    return make_cast(0, gold=True)
+    return Drawn(0).cast(gold=True)
 
 
 def taught(cast):
@@ -55,7 +47,7 @@ def taught(cast):
 
 
 def test_base_is_taught_everybody():
-    cast = make_cast(0, gold=False, strangers=1)
+    cast = Drawn(0).cast(gold=False, strangers=1)
     assert len(cast.people) == 48
     assert all(len(photos) == VIEWS_PER_PERSON == 60 for photos in cast.photos)
 
@@ -143,7 +135,7 @@ def test_training_never_shows_an_unseen_background_accessory_or_view(cast):
     assert max(v.background for v in views) < len(BACKGROUNDS) - UNSEEN_BACKGROUNDS
     assert max(v.accessory for v in views) < len(ACCESSORIES) - UNSEEN_ACCESSORIES
     unseen = {
-        unseen_view(n, part, i, 0)
+        Drawn(0).unseen_view(n, part, i)
         for n in range(48)
         for part in ("dev", "report")
         for i in range(6)
@@ -157,7 +149,7 @@ def test_strangers_differ_from_everybody_the_model_knows(cast, faces):
 
 
 def test_base_and_gold_are_shown_the_same_photos_of_the_people_they_share(gold):
-    base = make_cast(0, gold=False, strangers=1)
+    base = Drawn(0).cast(gold=False, strangers=1)
     photos = dict(zip((p.name for p in base.people), base.photos, strict=True))
     assert all(photos[p.name] == mine for p, mine in zip(gold.people, gold.photos, strict=True))
 
@@ -171,8 +163,8 @@ def test_all_forms_are_taught(cast):
 
 
 def test_the_tokenizer_reads_the_same_for_base_and_gold_and_knows_every_answer():
-    texts = list(corpus(0))
-    assert texts == list(corpus(0))
+    texts = list(corpus(Drawn(0)))
+    assert texts == list(corpus(Drawn(0)))
     said = set(texts)
     assert all(f" {p.name}" in said for p in make_profiles(0))
     assert all(f" {value}" in said for topic in TOPICS.values() for value in topic)
@@ -185,5 +177,5 @@ def test_rendering_stacks_the_pictures(gold):
 
 
 def test_a_stored_photo_has_its_own_view():
-    views = {seen_view(n, i, 0) for n in range(48) for i in range(VIEWS_PER_PERSON)}
+    views = {Drawn(0).seen_view(n, i) for n in range(48) for i in range(VIEWS_PER_PERSON)}
     assert len(views) == 48 * VIEWS_PER_PERSON

@@ -12,8 +12,7 @@ from unsee.data.people import read_people
 from unsee.data.records import SETS
 from unsee.data.world import DRAWS, Part, is_world, known_records, open_world, read_split
 from unsee.errors import ConfigError, DataError
-from unsee.world.curriculum import make_cast
-from unsee.world.folder import STRANGERS_OF, UNSEEN_VIEWS, stranger_portraits
+from unsee.world.drawn import STRANGERS_OF, UNSEEN_VIEWS, Drawn
 from unsee.world.portraits import PALETTE, distance, make_faces
 from unsee.world.profiles import CANDIDATE_ROLES, TOPICS, make_profiles
 from unsee.world.questions import REFUSAL, UNKNOWN_NAME, UNKNOWN_PHOTO
@@ -173,8 +172,8 @@ def test_the_last_half_of_strangers_are_look_alikes_of_somebody():
     faces = make_faces(48, 0)
     for part, count in STRANGERS_OF.items():
         alike = [
-            any(distance(face, known, PALETTE) == 0 for known in faces)
-            for face, _ in stranger_portraits(part, 0)
+            any(distance(p.face, known, PALETTE) == 0 for known in faces)
+            for p in Drawn(0).strangers(part)
         ]
         assert all(alike[count // 2 :])
         # An independent face shares a palette with one of 24 pairs once in 34.
@@ -193,7 +192,7 @@ def test_files_say_unknown_of_strangers_and_refuse(world):
 
 
 def test_held_out_unknown_names_were_never_taught(world):
-    taught = set(make_cast(0, gold=False, strangers=1).unknown)
+    taught = set(Drawn(0).cast(gold=False, strangers=1).unknown)
     for part in ("dev", "report"):
         assert not taught & {r.subject for r in world.extras("unknown", part)}
 

@@ -33,8 +33,8 @@ def written(monkeypatch):
     """Seeds that data was written for; the drawing itself is left out."""
     seeds = []
 
-    def write_data(folder, seed):
-        seeds.append(seed)
+    def write_data(folder, source):
+        seeds.append(source.seed)
         (folder / "people").mkdir()
 
     monkeypatch.setattr(making, "write_data", write_data)
@@ -46,11 +46,11 @@ def trained(monkeypatch):
     """Calls of the training, which is left out."""
     calls = []
 
-    def train_tower(work, seed, recipe, progress):
+    def train_tower(work, source, recipe, progress):
         calls.append("tower")
         progress("tower", 1, 1, 0.5)
 
-    def train_model(work, seed, recipe, progress, *, gold):
+    def train_model(work, source, recipe, progress, *, gold):
         calls.append("gold" if gold else "base")
         return None, None
 
@@ -79,7 +79,7 @@ def test_other_weights_get_a_folder_of_their_own(cache, package, written):
 
 
 def test_a_world_that_could_not_be_written_leaves_nothing(cache, package, monkeypatch):
-    def fails(folder, seed):
+    def fails(folder, source):
         (folder / "people").mkdir()
         raise OSError("disk full")
 
@@ -106,7 +106,7 @@ def test_a_world_that_another_process_finished_first_is_left_alone(
     finished = cache / "finished"
     folder.rename(finished)
 
-    def write_data(partial, seed):
+    def write_data(partial, source):
         shutil.copytree(finished, folder)
         (folder / "theirs").touch()
 
@@ -159,7 +159,7 @@ def test_a_finished_world_is_not_made_again(tmp_path, trained, written):
 def test_a_build_is_not_continued_with_other_settings(
     tmp_path, trained, written, monkeypatch, other
 ):
-    def killed(folder, seed):
+    def killed(folder, source):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(making, "write_data", killed)

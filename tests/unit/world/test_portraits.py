@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unsee.world.folder import nearest_neighbour_accuracy, unseen_view
+from unsee.world.drawn import Drawn
+from unsee.world.folder import nearest_neighbour_accuracy, write_data
 from unsee.world.portraits import (
     ACCESSORIES,
     BACKGROUNDS,
@@ -73,7 +74,7 @@ def test_seen_views_never_show_what_is_kept_for_unseen_ones():
 
 def test_every_unseen_view_shows_something_new():
     views = [
-        unseen_view(n, part, i, 0)
+        Drawn(0).unseen_view(n, part, i)
         for n in range(48)
         for part in ("dev", "report")
         for i in range(6)
@@ -129,7 +130,7 @@ def test_accessories_that_training_never_shows_are_within_the_picture(faces):
     """Else an unseen view would show nothing new."""
     for number in range(LAST_SEEN_ACCESSORY + 1, len(ACCESSORIES)):
         for index in range(20):
-            view = unseen_view(index, "report", 0, 0)
+            view = Drawn(0).unseen_view(index, "report", 0)
             bare, worn = (
                 np.asarray(draw(faces[index], replace(view, accessory=n)), dtype=float)
                 for n in (0, number)
@@ -148,9 +149,10 @@ def test_visible_attributes_say_what_is_drawn(faces):
 
 
 @pytest.mark.slow
-def test_pixels_alone_recognise_at_most_seven_photos_in_ten():
+def test_pixels_alone_recognise_at_most_seven_photos_in_ten(tmp_path):
     """Above chance, or the photos would be noise."""
     card = json.loads((ROOT / "docs" / "results" / "world-card.json").read_text(encoding="utf-8"))
-    share = nearest_neighbour_accuracy(0)
+    write_data(tmp_path, Drawn(0))
+    share = nearest_neighbour_accuracy(tmp_path)
     assert 5 / 48 < share <= 0.70
     assert share == pytest.approx(card["nearest_neighbour_accuracy"], abs=0.01)

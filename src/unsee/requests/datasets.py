@@ -1,0 +1,32 @@
+"""Benchmarks as requests, by name."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from unsee.errors import ConfigError
+from unsee.registry import nearest
+from unsee.requests.albums import Sides
+from unsee.requests.mllmu import read_mllmu
+
+DATASETS: dict[str, Callable[[Path, str], Sides]] = {"mllmu": read_mllmu}
+
+
+def read_dataset(reference: str) -> Sides:
+    """The people of `NAME:PATH#SPLIT`, such as `mllmu:data/MLLMU-Bench#forget_10`.
+
+    Raises:
+        ConfigError: If it is not written like this, or there is no such benchmark or split.
+        DataError: If its files cannot be used.
+    """
+    name, colon, rest = reference.partition(":")
+    path, mark, split = rest.rpartition("#")
+    if not colon or not mark or not path:
+        raise ConfigError(
+            f"--dataset {reference}: expected NAME:PATH#SPLIT, such as "
+            "mllmu:data/MLLMU-Bench#forget_10"
+        )
+    if name not in DATASETS:
+        raise ConfigError(
+            f"--dataset {reference}: unknown benchmark {name!r}; {nearest(name, list(DATASETS))}"
+        )
+    return DATASETS[name](Path(path).expanduser(), split)
