@@ -79,6 +79,7 @@ def load(
     *,
     dtype: str | torch.dtype = "auto",
     device: str | torch.device = "auto",
+    device_map: str | Mapping[str, int | str | torch.device] | None = None,
 ) -> VLM:
     """Open a vision-language model, ready to answer.
 
@@ -89,9 +90,13 @@ def load(
         name_or_folder: A folder in Hugging Face's format, or a name on its hub.
         dtype: `"auto"` for the checkpoint's own, but float32 on a CPU; or a dtype or its name.
         device: `"auto"` for a GPU if there is one, else the CPU.
+        device_map: Which modules lie where, instead of one device for all: as in transformers,
+            `"auto"` or module path -> device. With parts off the GPU the model answers; training
+            wants those that it trains on one device.
 
     Raises:
-        ConfigError: If folder or name do not lead to a complete model, or dtype is unknown.
+        ConfigError: If folder or name do not lead to a complete model, dtype is unknown, or both
+            device and device_map are given.
         LayoutError: If the model is text-only or of an unknown family.
     """
     source = str(name_or_folder)
@@ -99,6 +104,8 @@ def load(
     if not local:
         _refuse_missing_folder(source)
     place = str(Path(source).expanduser()) if local else source
+    if device_map is not None and device != "auto":
+        raise ConfigError(f"expected device or device_map, got both ({device!r}); give one")
     target = _device(device)
     # Never the model's own code, and no look at the hub for what is in a folder.
     options: dict[str, Any] = {"local_files_only": local, "trust_remote_code": False}
@@ -113,6 +120,7 @@ def load(
         opened: Any = AutoModelForImageTextToText.from_pretrained(
             place,
             dtype=_dtype(dtype, target),
+            device_map=device_map,
             use_safetensors=True,
             output_loading_info=True,
             **options,
@@ -127,12 +135,17 @@ def load(
             f"(first: {lacking[0]}); copy the model again"
         )
 
+    if device_map is not None and any(p.is_meta for p in model.parameters()):
+        raise ConfigError(
+            f"{source}: device_map leaves weights on disk, where no fingerprint can be taken of "
+            "them; give more memory, or a smaller dtype"
+        )
     try:
         processor = open_processor(place, config, layout, options)
     except (OSError, ValueError, ImportError) as error:
         raise _incomplete(source, "processor", error) from error
 
-    model = model.to(target).eval()
+    model = (model if device_map is not None else model.to(target)).eval()
     return VLM(
         model=model,
         processor=processor,

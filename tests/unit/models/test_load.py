@@ -122,3 +122,24 @@ def test_unknown_dtype_and_device_are_refused(tiny_folder):
         load(tiny_folder, dtype="int3")
     with pytest.raises(ConfigError, match="device 'abacus': expected auto, cpu, cuda"):
         load(tiny_folder, device="abacus")
+
+
+@pytest.mark.parametrize("where", ["cpu", "auto", {"": "cpu"}], ids=str)
+def test_a_device_map_takes_the_place_of_a_device(where, tiny_folder):
+    plain = load(tiny_folder, device="cpu")
+    spread = load(tiny_folder, device_map=where)
+    assert spread.fingerprint == plain.fingerprint
+    assert spread.device == plain.device
+    assert not spread.model.training
+    text = plain.processor.tokenizer("Who is this?", return_tensors="pt")
+    with torch.no_grad():
+        assert torch.equal(spread.model(**text).logits, plain.model(**text).logits)
+
+
+def test_weights_left_on_disk_and_two_places_are_refused(tiny_folder, tmp_path, monkeypatch):
+    with pytest.raises(ConfigError, match="expected device or device_map, got both"):
+        load(tiny_folder, device="cpu", device_map="auto")
+    monkeypatch.chdir(tmp_path)
+    on_disk = {"model.vision_tower": "cpu", "model.multi_modal_projector": "cpu", "lm_head": "cpu"}
+    with pytest.raises(ConfigError, match="device_map leaves weights on disk"):
+        load(tiny_folder, device_map=on_disk | {"model.language_model": "disk"})
