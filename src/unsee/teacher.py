@@ -84,8 +84,9 @@ def visual_features(vlm: VLM, batch: Batch, feature: str, *, logits: bool) -> Pa
         return Pass(torch.empty(0, 0, 0), scores)
     inner = feature != "projector"
     paths = [feature_path(vlm, feature)] if inner else vlm.layout.projector_paths(vlm.model)
-    with captured(vlm.model, {path: path for path in paths}) as outputs:
-        scores = None
+    scores = None
+    # Without scores nothing behind the features is run.
+    with captured(vlm.model, {path: path for path in paths}, stop=not logits) as outputs:
         if logits or feature.startswith("language"):
             scores = vlm.model(**batch.inputs(), use_cache=False).logits
         else:

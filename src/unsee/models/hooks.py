@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,17 +16,25 @@ from unsee.errors import LayoutError
 from unsee.models.layout import Layout
 
 
+class _Enough(Exception):  # noqa: N818 - no error
+    """Ends a pass once all that is listened for was said."""
+
+
 @contextmanager
-def captured(model: nn.Module, paths: Mapping[str, str]) -> Iterator[dict[str, Tensor]]:
+def captured(
+    model: nn.Module, paths: Mapping[str, str], *, stop: bool = False
+) -> Iterator[dict[str, Tensor]]:
     """Collect what some modules return while the block runs.
 
     All paths are resolved before the model is touched, and every hook is removed on the way out,
     also after an exception. Outputs are kept as they are, gradients included; a module that runs
-    twice leaves its last output.
+    twice leaves its last output, or its first with `stop`.
 
     Args:
         model: The model to listen to.
         paths: Name to give an output -> dotted path of the module.
+        stop: Leave the block, and so the pass, once there is an output of every name: what comes
+            behind the last of them is not computed.
 
     Yields:
         Filled by the forward passes inside the block; the first element where a module returns a
@@ -45,13 +53,16 @@ def captured(model: nn.Module, paths: Mapping[str, str]) -> Iterator[dict[str, T
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
             first = output if isinstance(output, Tensor) else output[0]
             outputs[name] = first
+            if stop and len(outputs) == len(paths):
+                raise _Enough
 
         return hook
 
     with ExitStack() as stack:
         for name, path in paths.items():
             stack.enter_context(modules[path].register_forward_hook(keep(name)))
-        yield outputs
+        with suppress(_Enough):
+            yield outputs
 
 
 @dataclass(frozen=True)

@@ -55,3 +55,21 @@ def test_listening_does_not_change_the_outputs(tiny_vlm):
             heard = tiny_vlm.model(input_ids=tokens).logits
     assert torch.equal(plain, heard)
     assert outputs["tower"].shape == (1, 4, 32)
+
+
+def test_a_pass_ends_when_all_is_said(tiny_vlm):
+    tokens = torch.tensor([[1, 60, 70, 80]])
+    first, second, last = tiny_vlm.layout.language_layer_paths(tiny_vlm.model)
+    with torch.no_grad():
+        with captured(tiny_vlm.model, {"first": first, "last": last}) as whole:
+            tiny_vlm.model(input_ids=tokens)
+        ran = []
+        handle = tiny_vlm.model.get_submodule(last).register_forward_hook(lambda *_: ran.append(1))
+        with captured(tiny_vlm.model, {"one": first, "two": second}, stop=True) as outputs:
+            tiny_vlm.model(input_ids=tokens)
+            raise AssertionError("the pass went on")
+        handle.remove()
+    assert ran == []
+    assert torch.equal(outputs["one"], whole["first"])
+    assert set(outputs) == {"one", "two"}
+    assert hooks(tiny_vlm.model) == 0
