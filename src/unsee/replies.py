@@ -139,11 +139,17 @@ def _read(path: Path) -> list[dict[str, Any]]:
         os.truncate(path, len(whole))
     try:
         rows = [json.loads(line) for line in whole.splitlines()]
-        if not all(isinstance(row, dict) and "model" in row and len(row) == 2 for row in rows):
+        if not all(map(_is_batch, rows)):
             raise ValueError("a line is of another kind")
     except ValueError as error:
         raise ArtifactError(f"{path}: damaged ({error}); remove it and start again") from error
     return rows
+
+
+def _is_batch(row: object) -> bool:
+    if not isinstance(row, dict) or "model" not in row:
+        return False
+    return isinstance(row.get("answers", row.get("logprobs")), dict)
 
 
 def _append(path: Path, text: str) -> None:
