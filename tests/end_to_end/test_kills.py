@@ -47,7 +47,7 @@ def test_killed_in_a_write_and_again_between_two(trials, kills, job):
     ):
         ended = trials.run(job, moment)
         assert ended.code == -signal.SIGKILL, ended
-        assert trials.opened(job) == {}
+        assert all(trials.opened(job).values())
     finishes(trials, job)
 
 
@@ -100,7 +100,7 @@ def test_interrupted_it_says_how_to_go_on(trials, kills, job):
         ),
         (
             "audit",
-            40_000,
+            12_000,
             "run/answers.jsonl: cannot be read or written (No space left on device); what is done "
             "is kept; free some space or allow it, or give another folder",
         ),
