@@ -4,10 +4,9 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 
-from unsee.artifacts.files import storing
+from unsee.artifacts.files import drafted, write_tensors
 from unsee.errors import ArtifactError
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -29,17 +28,12 @@ def save_checkpoint(
         parameters: Name -> what the optimizer moves.
         optimizer: Its moments are kept.
     """
-    tensors = {f"model.{name}": p.detach().contiguous() for name, p in parameters.items()}
+    tensors = {f"model.{name}": p.detach() for name, p in parameters.items()}
     for name, p in parameters.items():
         for key, value in optimizer.state[p].items():
-            tensors[f"optimizer.{key}.{name}"] = value.clone().contiguous()
-    partial = path.with_suffix(".partial")
-    try:
-        with storing(path):
-            save_file(tensors, partial, metadata={"identity": identity, "step": str(step)})
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+            tensors[f"optimizer.{key}.{name}"] = value.clone()
+    with drafted(path.parent) as draft:
+        write_tensors(draft / path.name, tensors, {"identity": identity, "step": str(step)})
 
 
 def resume(

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import snapshot_download
-from transformers import GenerationConfig
 
 from unsee.artifacts import apply_stack, load_manifest, locked
-from unsee.artifacts.files import read_tensors, storing, sync
+from unsee.artifacts.files import naming, read_tensors, storing, sync
 from unsee.artifacts.stack import stack_of
 from unsee.artifacts.weights import ADAPTER
 from unsee.errors import ArtifactError, ConfigError
@@ -20,9 +19,10 @@ from unsee.models.lora import save_adapter
 
 # What a checkpoint folder holds beside weights and configuration: tokenizer, processors, chat
 # templates, licence. Code is not among them.
-CARRIED = ("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken", "LICENSE*", "NOTICE*")
-TEMPLATES = "additional_chat_templates"
-GENERATION = "generation_config.json"
+CARRIED = (
+    *("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken", "LICENSE*", "NOTICE*"),
+    "additional_chat_templates/*",
+)
 
 
 def export(
@@ -103,45 +103,43 @@ def _drafted(folder: Path, flag: str) -> Iterator[Path]:
     place = folder.absolute()
     partial = place.with_name(f".{place.name}.partial")
     draft = partial / place.name
-    with locked(partial, called=folder, flag=flag):
-        if folder.is_dir() and any(folder.iterdir()):
-            raise ArtifactError(
-                f"{folder}: expected a new or an empty folder, got one with files; "
-                f"give another {flag}"
-            )
-        try:
+    try:
+        with locked(partial, called=folder, flag=flag):
             # A killed export leaves its draft to the next.
             shutil.rmtree(draft, ignore_errors=True)
-            draft.mkdir()
-            yield draft
-            for path in (*draft.rglob("*"), draft):
-                sync(path)
-            draft.replace(folder)
-            sync(place.parent)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
-    with suppress(OSError):
-        partial.rmdir()
+            if folder.is_dir() and any(folder.iterdir()):
+                raise ArtifactError(
+                    f"{folder}: expected a new or an empty folder, got one with files; "
+                    f"give another {flag}"
+                )
+            try:
+                draft.mkdir()
+                yield draft
+                for path in (*draft.rglob("*"), draft):
+                    sync(path)
+                draft.replace(folder)
+                sync(place.parent)
+            finally:
+                shutil.rmtree(draft, ignore_errors=True)
+    finally:
+        with suppress(OSError):
+            partial.rmdir()
 
 
 def _save_merged(vlm: VLM, folder: Path) -> None:
-    """Write a checkpoint: the base's own files, and weights and configuration of the model."""
-    _carry(_files_of(vlm.source), folder)
-    own = vlm.model.generation_config
-    carried = folder / GENERATION
-    content = carried.read_bytes() if carried.exists() else None
-    try:
-        # Checkpoints come with generation settings that Hugging Face opens and does not save.
-        vlm.model.generation_config = GenerationConfig()
-        with storing(folder):
+    """Write a checkpoint: the base's own files, then configuration and weights of the model.
+
+    The weights come last, so a draft that a kill cut short is opened by nobody.
+    """
+    with storing(folder), naming(folder):
+        _carry(_files_of(vlm.source), folder)
+        # Checkpoints come with generation settings that Hugging Face opens and does not save; the
+        # base's file, or that it has none, holds.
+        vlm.model.can_generate = lambda: False
+        try:
             vlm.model.save_pretrained(folder)
-    finally:
-        vlm.model.generation_config = own
-    if content is None:
-        # As in the base: made from the configuration when it is opened.
-        carried.unlink(missing_ok=True)
-    else:
-        carried.write_bytes(content)
+        finally:
+            del vlm.model.can_generate
 
 
 def _files_of(source: str) -> Path:
@@ -149,9 +147,8 @@ def _files_of(source: str) -> Path:
     folder = Path(source).expanduser()
     if folder.is_dir():
         return folder
-    patterns = [*CARRIED, f"{TEMPLATES}/*"]
     try:
-        return Path(snapshot_download(source, allow_patterns=patterns))
+        return Path(snapshot_download(source, allow_patterns=list(CARRIED)))
     except OSError as error:
         raise ConfigError(f"{source}: cannot fetch the model's files: {error}") from error
 
@@ -159,8 +156,9 @@ def _files_of(source: str) -> Path:
 def _carry(source: Path, folder: Path) -> None:
     for pattern in CARRIED:
         for path in source.glob(pattern):
+            place = folder / path.relative_to(source)
             # The index is of the base's weights.
             if path.is_file() and not path.name.endswith(".index.json"):
-                shutil.copyfile(path, folder / path.name)
-    if (source / TEMPLATES).is_dir():
-        shutil.copytree(source / TEMPLATES, folder / TEMPLATES)
+                place.parent.mkdir(exist_ok=True)
+                # `shutil` would name the base's file where the disk is full.
+                place.write_bytes(path.read_bytes())

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from unsee.artifacts import (
     save_weights,
     take_canary,
 )
+from unsee.artifacts.files import DRAFT
 from unsee.artifacts.stack import stack_of
 from unsee.checkpoint import CHECKPOINT
 from unsee.cost import peak_memory
@@ -118,7 +120,9 @@ def forget(
         if overwrite:
             _clear(out)
         if (out / MANIFEST).exists():
-            return _finished(out, job)
+            run = _finished(out, job)
+            _tidy(out)
+            return run
         started = time.monotonic()
 
         def fields(kind: str, trained_parameters: int, steps: int) -> dict[str, Any]:
@@ -146,7 +150,7 @@ def forget(
             result = train(vlm, split, method, seed=seed, folder=out, progress=progress)
             told = fields("weights", result.trained_parameters, result.steps)
             manifest = save_weights(out, vlm, result.changed, told, canary, adapter=result.adapter)
-        (out / CHECKPOINT).unlink(missing_ok=True)
+        _tidy(out)
     return Run(out, manifest, resumed=resumed)
 
 
@@ -192,6 +196,13 @@ def _clear(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
+def _tidy(folder: Path) -> None:
+    """Remove what only an unfinished run needs; a kill may have come between."""
+    (folder / CHECKPOINT).unlink(missing_ok=True)
+    (folder / JOB).unlink(missing_ok=True)
+    shutil.rmtree(folder / DRAFT, ignore_errors=True)
+
+
 def _finished(folder: Path, job: Mapping[str, Any]) -> Run:
     manifest = load_manifest(folder)
     check_run(manifest, where=folder / MANIFEST)
@@ -214,7 +225,7 @@ def _finished(folder: Path, job: Mapping[str, Any]) -> Run:
 def _begun(folder: Path, job: Mapping[str, Any]) -> Iterator[bool]:
     """Notes what is under way while there is something to resume; True if it was already."""
     path = folder / JOB
-    resumed = path.exists()
+    resumed = path.exists() and (folder / CHECKPOINT).exists()
     if resumed:
         try:
             # A run on the base alone may have been begun before runs could be stacked.
@@ -231,7 +242,7 @@ def _begun(folder: Path, job: Mapping[str, Any]) -> Iterator[bool]:
     try:
         yield resumed
     finally:
-        if (folder / MANIFEST).exists() or not (folder / CHECKPOINT).exists():
+        if not (folder / CHECKPOINT).exists():
             path.unlink(missing_ok=True)
 
 

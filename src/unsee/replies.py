@@ -65,10 +65,7 @@ class Replies:
         digests = [question_digest(record) for record in records]
         for batch in self._pending(records, digests, self._answers, stage):
             texts = generate_answers(self._vlm, list(batch.values()), batch_size=self._batch_size)
-            self._add(
-                {"model": self._key, "question": digest, "answer": text}
-                for digest, text in zip(batch, texts, strict=True)
-            )
+            self._add("answers", dict(zip(batch, texts, strict=True)))
         return [self._answers[digest] for digest in digests]
 
     def logprobs(self, records: Sequence[Record]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -78,10 +75,8 @@ class Replies:
             sums, counts = answer_logprobs(
                 self._vlm, list(batch.values()), batch_size=self._batch_size
             )
-            self._add(
-                {"model": self._key, "scored": digest, "logprob": float(s), "tokens": int(n)}
-                for digest, s, n in zip(batch, sums, counts, strict=True)
-            )
+            scored = zip(batch, sums, counts, strict=True)
+            self._add("logprobs", {digest: (float(s), int(n)) for digest, s, n in scored})
         found = [self._logprobs[digest] for digest in digests]
         return np.array([s for s, _ in found]), np.array([n for _, n in found], dtype=np.int64)
 
@@ -103,17 +98,15 @@ class Replies:
                 self._progress(f"{self._name}: {stage}", done, len(all_))
 
     def _keep(self, row: Mapping[str, Any]) -> None:
-        if "question" in row:
-            self._answers[row["question"]] = row["answer"]
-        else:
-            self._logprobs[row["scored"]] = (row["logprob"], row["tokens"])
+        self._answers |= row.get("answers", {})
+        self._logprobs |= row.get("logprobs", {})
 
-    def _add(self, rows: Iterable[dict[str, Any]]) -> None:
-        rows = list(rows)
-        for row in rows:
-            self._keep(row)
+    def _add(self, kind: str, found: Mapping[str, Any]) -> None:
+        """A line a batch: what is next to a question in its batch moves its last bits."""
+        row = {"model": self._key, kind: found}
+        self._keep(row)
         if self._path is not None:
-            _append(self._path, "".join(json.dumps(row) + "\n" for row in rows))
+            _append(self._path, json.dumps(row) + "\n")
 
 
 def dtype_name(vlm: VLM) -> str:
@@ -137,7 +130,7 @@ def _digest(*fields: object) -> str:
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
-    """Rows so far; a line that a kill cut short is cut off."""
+    """Batches so far; a line that a kill cut short is cut off."""
     if not path.exists():
         return []
     content = path.read_bytes()
@@ -146,11 +139,17 @@ def _read(path: Path) -> list[dict[str, Any]]:
         os.truncate(path, len(whole))
     try:
         rows = [json.loads(line) for line in whole.splitlines()]
-        if not all("model" in row and ("question" in row or "scored" in row) for row in rows):
-            raise ValueError("a row is of another kind")
+        if not all(map(_is_batch, rows)):
+            raise ValueError("a line is of another kind")
     except ValueError as error:
         raise ArtifactError(f"{path}: damaged ({error}); remove it and start again") from error
     return rows
+
+
+def _is_batch(row: object) -> bool:
+    if not isinstance(row, dict) or "model" not in row:
+        return False
+    return isinstance(row.get("answers", row.get("logprobs")), dict)
 
 
 def _append(path: Path, text: str) -> None:

@@ -146,12 +146,12 @@ def test_a_disk_that_is_full_of_weights(case, tmp_path, monkeypatch):
 
     checkpoints = ["--set", "method.steps=2", "--set", "method.checkpoint_every=1"]
     with monkeypatch.context() as patch:
-        patch.setattr("unsee.checkpoint.save_file", full)
+        patch.setattr("unsee.artifacts.files.save_file", full)
         result = run("forget", case, *checkpoints)
     assert (result.exit_code, result.stdout) == (2, ""), result.output
     assert result.stderr == (
-        f"unsee: {tmp_path}/runs/x/checkpoint.safetensors: cannot be written (I/O error: No space "
-        "left on device (os error 28)); free some space, or give another folder\n"
+        f"unsee: {tmp_path}/runs/x/.partial/checkpoint.safetensors: cannot be written (I/O error: "
+        "No space left on device (os error 28)); free some space, or give another folder\n"
     )
     assert {path.name for path in (tmp_path / "runs" / "x").iterdir()} == {"answers.jsonl"}
 

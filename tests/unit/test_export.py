@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -212,6 +213,33 @@ def test_what_a_killed_export_left_is_no_checkpoint_and_is_cleared_away(runs, tm
     folder = export(runs / "one", merged=tmp_path / "out")
     assert not (folder / "junk.txt").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_was_left_beside_a_whole_export_is_cleared_away(runs, tmp_path):
+    export(runs / "one", merged=tmp_path / "out")
+    (tmp_path / ".out.partial").mkdir()
+    (tmp_path / ".out.partial" / ".lock").write_text('{"pid": 1, "since": "yesterday"}')
+    with pytest.raises(ArtifactError, match="expected a new or an empty folder"):
+        export(runs / "one", merged=tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_until_the_weights_are_there_a_draft_is_opened_by_nobody(runs, tmp_path, monkeypatch):
+    drafts = []
+
+    def killed(tensors, path, **more):
+        drafts.append({file.name: file.read_bytes() for file in Path(path).parent.iterdir()})
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("transformers.modeling_utils.safe_save_file", killed)
+        with pytest.raises(KeyboardInterrupt):
+            export(runs / "one", merged=tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+    folder = export(runs / "one", merged=tmp_path / "out")
+    whole = {file.name: file.read_bytes() for file in folder.iterdir()}
+    assert whole.keys() - drafts[0].keys() == {"model.safetensors"}
+    assert drafts[0].items() <= whole.items()
 
 
 def test_two_processes_do_not_write_one_folder(runs, tmp_path):

@@ -57,15 +57,17 @@ def fingerprint(state: Mapping[str, Tensor]) -> str:
 def atomic_write_bytes(path: str | Path, content: bytes) -> None:
     """Write a file that is there either as before or in full, also after a crash."""
     path = Path(path)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    # Always of one name: what a kill leaves is taken by the next write.
+    draft = path.with_name(f".{path.name}{DRAFT}")
+    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     try:
         with naming(path), os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(name, path)
+        os.replace(draft, path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
         raise
     sync(path.parent)
 
@@ -166,14 +168,22 @@ def read_tensors(folder: Path, name: str, manifest: Mapping[str, Any]) -> dict[s
         raise ArtifactError(f"{folder}: {name} is damaged ({error}); run the job again") from error
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
     """Write safetensors and wait until they are on the disk.
+
+    A kill may leave part of them beside `path`, under another name: write into a draft.
 
     Raises:
         ArtifactError: If they cannot be written, for example on a full disk.
     """
     with storing(path):
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+        save_file(
+            {name: tensor.contiguous() for name, tensor in tensors.items()},
+            path,
+            metadata=None if metadata is None else dict(metadata),
+        )
     sync(path)
 
 

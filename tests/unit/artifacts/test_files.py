@@ -35,6 +35,32 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["note.txt"]
 
 
+def test_what_a_kill_left_of_a_write_is_taken_by_the_next(tmp_path, monkeypatch):
+    drafts = []
+
+    def killed(handle):
+        drafts.extend(path.name for path in tmp_path.iterdir())
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files_module.os, "fsync", killed)
+        with pytest.raises(KeyboardInterrupt):
+            atomic_write_json(tmp_path / "x.json", {"a": 1})
+    assert len(drafts) == 1
+    (tmp_path / drafts[0]).write_text("much more than what is written after it")
+    atomic_write_json(tmp_path / "x.json", {"a": 1})
+    assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
+    assert (tmp_path / "x.json").read_text() == '{\n  "a": 1\n}\n'
+
+
+def test_a_draft_is_not_written_through_a_link(tmp_path):
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / ".x.json.partial").symlink_to(tmp_path / "mine")
+    with pytest.raises(OSError, match=r"x\.json\.partial"):
+        atomic_write_json(tmp_path / "x.json", {})
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
 def test_what_is_not_json_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(ValueError, match="JSON compliant"):
         atomic_write_json(tmp_path / "scores.json", {"value": float("nan")})

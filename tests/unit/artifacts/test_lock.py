@@ -114,7 +114,7 @@ def test_a_file_in_the_way_is_refused(tmp_path):
     assert str(caught.value) == f"{tmp_path}/{message}"
 
 
-@pytest.mark.parametrize("fails", ["os.mkdir", "unsee.artifacts.files.tempfile.mkstemp"])
+@pytest.mark.parametrize("fails", ["os.mkdir", "unsee.artifacts.lock.atomic_write_json"])
 def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path, monkeypatch, fails):
     def read_only(*args, **kwargs):
         raise OSError(30, "Read-only file system")

@@ -108,7 +108,7 @@ def test_a_finished_run_is_not_written_over(run, base):
 
 
 def test_a_full_disk_is_said_and_leaves_nothing(tiny_vlm, tmp_path, monkeypatch):
-    def full(tensors, path):
+    def full(tensors, path, **more):
         raise SafetensorError("I/O error: No space left on device (os error 28)")
 
     monkeypatch.setattr("unsee.artifacts.files.save_file", full)
