@@ -184,9 +184,9 @@ def _tear_writes(reached: Callable[[], Moment | None]) -> None:
             _signal(moment)
         return write(handle, content)
 
-    vars(safetensors.torch)["serialize_file"] = torn_tensors
+    safetensors.torch.__dict__["serialize_file"] = torn_tensors
     os.fsync = torn_file
-    vars(unsee.replies)["os"] = _With(os, write=torn_lines)
+    unsee.replies.__dict__["os"] = _With(os, write=torn_lines)
 
 
 def _writable(handle: int) -> bool:
