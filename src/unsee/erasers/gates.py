@@ -1,7 +1,7 @@
 """When to steer: gates on the state of the last prompt token; pure functions of tensors."""
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 # Thresholds beyond the scores at hand are read off this share of the highest of them.
@@ -48,11 +48,6 @@ def rank_one_gate(
     gram = low.T @ forget_gram.double() @ low
     gram.diagonal().add_(ridge)
     return low @ torch.linalg.solve(gram, low.T @ forget_sum.double())
-
-
-def unit_rms(states: Float[Tensor, "*rows width"]) -> Float[Tensor, "*rows width"]:
-    """States of root mean square 1, as a layer reads them behind its norm, but for its scale."""
-    return states * states.square().mean(-1, keepdim=True).clamp_min(1e-12).rsqrt()
 
 
 def logistic_gate(
@@ -103,42 +98,12 @@ def logistic_gate(
     return w, found[-1] - mean @ w
 
 
-def cross_fitted(
-    forget: Float[Tensor, "row width"],
-    keep: Float[Tensor, "kept width"],
-    weights: Float[Tensor, " kept"],
-    folds: Int[Tensor, " kept"],
-    *,
-    ridge: float,
-) -> tuple[Float[Tensor, " width"], Float[Tensor, ""], Float[Tensor, " kept"]]:
-    """A logistic gate on all states, and scores of the keep states by gates that had not seen them.
-
-    Args:
-        forget: As for `logistic_gate`, like the next two.
-        keep: States in which not to fire.
-        weights: How much each keep state counts.
-        folds: Of each keep state; one gate is fitted without each of them.
-        ridge: As there.
-
-    Returns:
-        w, b, ascending scores of the keep states.
-    """
-    scores = torch.zeros(len(keep), dtype=torch.float64, device=keep.device)
-    for fold in folds.unique():
-        unseen = folds == fold
-        w, b = logistic_gate(forget, keep[~unseen], weights[~unseen], ridge=ridge)
-        scores[unseen] = keep[unseen].double() @ w + b
-    w, b = logistic_gate(forget, keep, weights, ridge=ridge)
-    return w, b, scores.sort().values
-
-
 def threshold(scores: Float[Tensor, " kept"], false_fire: float) -> float:
     """The score above which a share of requests lies that should not fire.
 
-    Within the scores at hand it is their quantile. Beyond the highest `TAIL` of them these are
-    taken as the tail of a normal distribution (a line through them on normal quantiles), so that
-    rates smaller than one in so many scores can be read off too. Heavier tails, such as the
-    exponential one, fire more often than is asked for there.
+    Within the scores at hand it is their quantile. Beyond the highest `TAIL` of them the excess is
+    taken as exponential, so that rates smaller than one in so many scores can be read off too; for
+    lighter tails, such as the normal one, that errs towards less fire.
 
     Args:
         scores: Of states that should not fire, ascending.
@@ -148,13 +113,9 @@ def threshold(scores: Float[Tensor, " kept"], false_fire: float) -> float:
     tail = min(count, max(2, round(TAIL * count)))
     if false_fire * count >= tail:
         return float(torch.quantile(scores.double(), 1 - false_fire))
-    high = scores[count - tail :].double().cpu()
-    below = (torch.arange(count - tail, count, dtype=torch.float64) + 0.5) / count
-    normal = torch.special.ndtri(below)
-    apart = normal - normal.mean()
-    slope = (apart @ high) / apart.square().sum().clamp_min(1e-12)
-    wanted = -torch.special.ndtri(torch.tensor(false_fire, dtype=torch.float64))
-    return max(float(high[0]), float(high.mean() + slope * (wanted - normal.mean())))
+    high = scores[count - tail :].double()
+    excess = (high - high[0]).mean()
+    return float(high[0] + excess * torch.log(torch.tensor(tail / count / false_fire)))
 
 
 def share_of_each(false_fire: float, subjects: int) -> float:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from unsee.erasers.gates import share_of_each, threshold, unit_rms
+from unsee.erasers.gates import share_of_each, threshold
 from unsee.erasers.protocol import Scope
 from unsee.errors import ArtifactError, ConfigError, LayoutError
 from unsee.models.hooks import Edit, Pass
@@ -59,8 +59,7 @@ class Steering:
         plan: What it shares with erasers it can be joined with.
         directions: r, (subject, layer, width).
         weights: w of the gates, (subject, gate, width). Published: a gate for each layer.
-            Calibrated, on states at unit root mean square: one for prompts with a photo and, with
-            scope "both", one for those without.
+            Calibrated: one for prompts with a photo and, with scope "both", one for those without.
         biases: b of the gates, (subject, gate).
         scores: Of the calibrated gates, ascending: for each subject and gate the scores of states
             that should not fire, none of which its weights had seen.
@@ -157,8 +156,7 @@ class Steering:
         width = self.weights.shape[-1]
         generator = torch.Generator().manual_seed(_PROBE_SEED)
         probes = torch.randn(_PROBES, width, generator=generator, dtype=torch.float64)
-        read = unit_rms(probes) if self.plan.gate == "calibrated" else probes
-        scores = self.weights.double().cpu() @ read.T + self.biases.double().cpu()[..., None]
+        scores = self.weights.double().cpu() @ probes.T + self.biases.double().cpu()[..., None]
         if self.scores:
             scores = scores - self.thresholds[..., None]
         pushes = self.plan.strength * self.directions.double().cpu() @ probes.T
@@ -270,7 +268,6 @@ class _Calibrated(_Acting):
 
     def decide(self, states: Tensor, now: Pass, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Which rows are pushed, and whose gate is furthest above its threshold in each."""
-        states = unit_rms(states)
         margins = states @ self.weights[:, 0].T + self.offsets[:, 0]
         if self.weights.shape[1] > 1:
             text = states @ self.weights[:, 1].T + self.offsets[:, 1]
