@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import snapshot_download
+from peft.utils import CONFIG_NAME as ADAPTER_CONFIG_NAME
+from transformers.utils import CONFIG_NAME
 
 from unsee.artifacts import apply_stack, load_manifest, locked
 from unsee.artifacts.files import naming, read_tensors, storing, sync
@@ -106,7 +108,7 @@ def _drafted(folder: Path, flag: str) -> Iterator[Path]:
     try:
         with locked(partial, called=folder, flag=flag):
             # A killed export leaves its draft to the next.
-            shutil.rmtree(draft, ignore_errors=True)
+            _discard(draft)
             if folder.is_dir() and any(folder.iterdir()):
                 raise ArtifactError(
                     f"{folder}: expected a new or an empty folder, got one with files; "
@@ -120,10 +122,17 @@ def _drafted(folder: Path, flag: str) -> Iterator[Path]:
                 draft.replace(folder)
                 sync(place.parent)
             finally:
-                shutil.rmtree(draft, ignore_errors=True)
+                _discard(draft)
     finally:
         with suppress(OSError):
             partial.rmdir()
+
+
+def _discard(draft: Path) -> None:
+    """Remove a draft; its configuration first, without which nobody opens the rest."""
+    for name in (CONFIG_NAME, ADAPTER_CONFIG_NAME):
+        (draft / name).unlink(missing_ok=True)
+    shutil.rmtree(draft, ignore_errors=True)
 
 
 def _save_merged(vlm: VLM, folder: Path) -> None:

@@ -89,8 +89,8 @@ def test_interrupted_it_says_how_to_go_on(trials, kills, job):
         (
             "forget",
             60_000,
-            "run/.partial/checkpoint.safetensors: cannot be written (I/O error: File too large (os "
-            "error 27)); free some space, or give another folder",
+            "run/.partial/checkpoint.safetensors: cannot be written (Error while serializing: I/O "
+            "error: File too large (os error 27)); free some space, or give another folder",
         ),
         (
             "forget_eraser",
@@ -119,8 +119,8 @@ def test_interrupted_it_says_how_to_go_on(trials, kills, job):
         (
             "export_merged",
             100_000,
-            ".out.partial/out: cannot be written (I/O error: File too large (os error 27)); free "
-            "some space, or give another folder",
+            ".out.partial/out: cannot be written (Error while serializing: I/O error: File too "
+            "large (os error 27)); free some space, or give another folder",
         ),
     ],
 )
@@ -167,8 +167,9 @@ def test_a_full_disk(trials):
     )
     assert done.returncode == 0, done
     assert done.stderr == (
-        f"unsee: {trials.place}/run/.partial/checkpoint.safetensors: cannot be written (I/O error: "
-        "No space left on device (os error 28)); free some space, or give another folder\n"
+        f"unsee: {trials.place}/run/.partial/checkpoint.safetensors: cannot be written (Error "
+        "while serializing: I/O error: No space left on device (os error 28)); free some space, or "
+        "give another folder\n"
     )
     trials.place.rmdir()
     trials.place.with_name("work.done").rename(trials.place)
