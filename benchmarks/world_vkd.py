@@ -28,6 +28,11 @@ RECIPES = {
     "grad_diff-lora": "recipes/world-grad_diff-lora.toml",
 }
 SEEDS = (0, 1, 2)
+TWELVE = (
+    "Every method has 25 steps a person here, 300 in all. GradDiff's rate was tuned with 150 steps on "
+    "six people; with these it destroys what it should keep. How it does on twelve with its tuned "
+    "number was not run."
+)
 SETTINGS = {"three draws of four": ("A", "B", "C"), "all twelve at once": ("ABC",)}
 
 
@@ -36,7 +41,7 @@ def cells(recipe: str, draws: tuple[str, ...]) -> list[Cell]:
     table = dict(tomllib.loads(Path(RECIPES[recipe]).read_text(encoding="utf-8"))["method"])
     name = table.pop("name")
     if draws == ("ABC",):
-        # Steps were tuned on six people.
+        # Steps were tuned on six people; see `TWELVE`.
         table.pop("steps", None)
     return [Cell(name, table, draw, seed) for draw in draws for seed in SEEDS]
 
@@ -176,6 +181,8 @@ def markdown(content: dict[str, Any]) -> str:
         out += ["", f"Not run yet: {', '.join(content['not_run'])}."]
     for title, block in content["settings"].items():
         out += ["", f"## {title.capitalize()}", "", *_sets(block), "", *_summaries(block)]
+        if SETTINGS[title] == ("ABC",):
+            out += ["", TWELVE]
         out += [
             "",
             *_differences(block),
