@@ -29,9 +29,9 @@ RECIPES = {
 }
 SEEDS = (0, 1, 2)
 TWELVE = (
-    "Every method has 25 steps a person here, 300 in all. GradDiff's rate was tuned with 150 steps on "
-    "six people; with these it destroys what it should keep. How it does on twelve with its tuned "
-    "number was not run."
+    "Every method has 25 steps a person here, 300 in all. GradDiff's rate was tuned with 150 steps "
+    "on six people; with these it destroys what it should keep. How it does on twelve with its "
+    "tuned number was not run."
 )
 SETTINGS = {"three draws of four": ("A", "B", "C"), "all twelve at once": ("ABC",)}
 
