@@ -158,8 +158,9 @@ def _count_changes(home: Path, each: Callable[[], object]) -> None:
 
 def _tear_writes(reached: Callable[[], Moment | None]) -> None:
     """Has writes of tensors, of whole files and of lines end in their midst."""
-    serialize: Any = vars(safetensors.torch)["serialize_file"]
-    fsync, write = os.fsync, os.write
+    tensors_module: Any = safetensors.torch
+    replies_module: Any = unsee.replies
+    serialize, fsync, write = tensors_module.serialize_file, os.fsync, os.write
 
     def torn_tensors(tensors: Any, filename: Any, **more: Any) -> None:
         serialize(tensors, filename, **more)
@@ -184,9 +185,9 @@ def _tear_writes(reached: Callable[[], Moment | None]) -> None:
             _signal(moment)
         return write(handle, content)
 
-    safetensors.torch.__dict__["serialize_file"] = torn_tensors
+    tensors_module.serialize_file = torn_tensors
     os.fsync = torn_file
-    unsee.replies.__dict__["os"] = _With(os, write=torn_lines)
+    replies_module.os = _With(os, write=torn_lines)
 
 
 def _writable(handle: int) -> bool:
