@@ -183,7 +183,7 @@ def test_audit_compares_base_and_erased_and_resumes(
     assert result.data["changed_tensors"]["language"] == 0
     celebrity = result.models["base"].cell("celebrity")
     assert isinstance(celebrity, NotScored)
-    assert celebrity.not_scored.startswith("only the built-in world")
+    assert celebrity.not_scored.startswith("no known people were named")
     assert not any(example.photo for example in result.examples)
     assert reports.load(tmp_path / "run") == result
     for name in ("report.md", "report.html"):
