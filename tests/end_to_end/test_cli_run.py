@@ -23,6 +23,7 @@ def test_forget_audit_and_ask(people, knowing_folder, tmp_path):
         "runs": [str(out)],
         "subjects": ["Jane Doe"],
         "not_measurable": {},
+        "left_out": {},
     }
     assert done.stderr == ""
     again = unsee("forget", knowing_folder, *sides, "--out", out, *quick, "--quiet")
