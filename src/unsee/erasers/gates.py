@@ -1,7 +1,7 @@
 """When to steer: gates on the state of the last prompt token; pure functions of tensors."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 # Thresholds beyond the scores at hand are read off this share of the highest of them.
@@ -96,6 +96,35 @@ def logistic_gate(
             break
     w = found[:-1] / scale
     return w, found[-1] - mean @ w
+
+
+def cross_fitted(
+    forget: Float[Tensor, "row width"],
+    keep: Float[Tensor, "kept width"],
+    weights: Float[Tensor, " kept"],
+    folds: Int[Tensor, " kept"],
+    *,
+    ridge: float,
+) -> tuple[Float[Tensor, " width"], Float[Tensor, ""], Float[Tensor, " kept"]]:
+    """A logistic gate on all states, and scores of the keep states by gates that had not seen them.
+
+    Args:
+        forget: As for `logistic_gate`, like the next two.
+        keep: States in which not to fire.
+        weights: How much each keep state counts.
+        folds: Of each keep state; one gate is fitted without each of them.
+        ridge: As there.
+
+    Returns:
+        w, b, ascending scores of the keep states.
+    """
+    scores = torch.zeros(len(keep), dtype=torch.float64, device=keep.device)
+    for fold in folds.unique():
+        unseen = folds == fold
+        w, b = logistic_gate(forget, keep[~unseen], weights[~unseen], ridge=ridge)
+        scores[unseen] = keep[unseen].double() @ w + b
+    w, b = logistic_gate(forget, keep, weights, ridge=ridge)
+    return w, b, scores.sort().values
 
 
 def threshold(scores: Float[Tensor, " kept"], false_fire: float) -> float:

@@ -18,9 +18,6 @@ switches: r is read where it is added (`direction_at`), no layer is skipped (`sk
 one strength serves all questions (`task_strengths`).
 """
 
-import random
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -28,12 +25,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from unsee.data.records import Form, Record, Split
+from unsee.data.records import Form, Split
 from unsee.erasers import ERASERS
 from unsee.erasers.directions import Contrast, Kind, direction
-from unsee.erasers.gates import logistic_gate, rank_one_gate
+from unsee.erasers.gates import cross_fitted, rank_one_gate
 from unsee.erasers.protocol import Scope
-from unsee.erasers.states import At, last_states
+from unsee.erasers.rows import PERSON, Kept, Rows, asked_by_name, kept_states, varied
+from unsee.erasers.states import At
 from unsee.erasers.steering import Gate, Plan, Positions, Steering
 from unsee.errors import ConfigError, DataError
 from unsee.models.load import VLM
@@ -41,27 +39,6 @@ from unsee.settings import Settings
 
 # With less to keep, nothing can be said about how often a gate fires on it.
 FEWEST_KEPT = 8
-_FOLDS = 3
-_PERSON = "this person"
-
-
-@dataclass(frozen=True)
-class Kept:
-    """States on which no gate should fire; the same for all subjects, so collected once a base.
-
-    Attributes:
-        states: (row, layer, width).
-        people: Who each row is about; folds never part a person.
-        shown: Whether each row has a photo.
-        group: "retain" or "general" for each row.
-        layers: Numbers of the layers.
-    """
-
-    states: Tensor
-    people: tuple[str, ...]
-    shown: tuple[bool, ...]
-    group: tuple[str, ...]
-    layers: tuple[int, ...]
 
 
 @ERASERS.register("mllmeraser")
@@ -168,7 +145,7 @@ class MLLMEraser(Settings):
             if self.direction != "subject":
                 shared = r
             fitted = self._published if self.gate == "published" else self._calibrated
-            parts.append(fitted(vlm, split, subject, plan, kept, r, seed))
+            parts.append(fitted(vlm, split, subject, plan, kept, r))
         return parts[0].joined(parts[1:])
 
     def plan(self, vlm: VLM, scope: Scope) -> Plan:
@@ -205,28 +182,14 @@ class MLLMEraser(Settings):
     def keep(self, vlm: VLM, split: Split, *, seed: int = 0, scope: Scope = "visual") -> Kept:
         """States of prompts about people to keep and strangers, on variants of their photos."""
         plan = self.plan(vlm, scope)
-        layers = plan.layers if self.gate == "published" else plan.layers[:1]
-        rng = random.Random(f"keep-{seed}")
-        rows: list[tuple[str, Record]] = []
-        for group, share in (("retain", 2 / 3), ("general", 1 / 3)):
-            count = int(self.kept_rows * share)
-            records = [r for r in getattr(split, group) if r.image is not None]
-            chosen = _some(records, count, rng)
-            rows += [(group, record) for record in chosen]
-            if scope == "both":
-                told = [r for r in getattr(split, group) if r.image is None]
-                told += _by_name(getattr(split, group)) if group == "retain" else []
-                rows += [
-                    (group, record) for record in _some(told, int(self.kept_rows * share), rng)
-                ]
-        records = [record for _, record in rows]
-        numbers = [rng.randrange(self.variants) for _ in records]
-        return Kept(
-            states=last_states(vlm, records, layers, variants=numbers).cpu(),
-            people=tuple(record.subject for record in records),
-            shown=tuple(record.image is not None for record in records),
-            group=tuple(group for group, _ in rows),
-            layers=layers,
+        return kept_states(
+            vlm,
+            split,
+            plan.layers if self.gate == "published" else plan.layers[:1],
+            count=self.kept_rows,
+            variants=self.variants,
+            seed=seed,
+            scope=scope,
         )
 
     def _published(
@@ -237,10 +200,9 @@ class MLLMEraser(Settings):
         plan: Plan,
         kept: Kept,
         r: Tensor,
-        seed: int,
     ) -> Steering:
         records = [record for record in split.forget if record.subject == subject]
-        _, states = _varied(vlm, records, plan.layers, self.variants)
+        _, states = varied(vlm, records, plan.layers, self.variants)
         forget = states.double()
         retain = kept.states.double()
         weights = [
@@ -272,12 +234,15 @@ class MLLMEraser(Settings):
         plan: Plan,
         kept: Kept,
         r: Tensor,
-        seed: int,
     ) -> Steering:
-        gates = [_Rows.with_photo(self, vlm, split, subject, plan, kept)]
+        layer = plan.layers[0]
+        gates = [Rows.with_photo(vlm, split, subject, layer, kept, variants=self.variants)]
         if plan.scope == "both":
-            gates.append(_Rows.by_name(vlm, split, subject, plan, kept))
-        fitted = [_cross_fitted(rows, self.ridge) for rows in gates]
+            gates.append(Rows.by_name(vlm, split, subject, layer, kept))
+        fitted = [
+            cross_fitted(rows.forget, rows.keep, rows.weights, rows.keep_folds, ridge=self.ridge)
+            for rows in gates
+        ]
         notes = {
             name: {"forget_rows": len(rows.forget), "kept_rows": len(rows.keep)}
             for name, rows in zip(("photo", "text"), gates, strict=False)
@@ -292,78 +257,6 @@ class MLLMEraser(Settings):
             scores=(tuple(scores.float() for _, _, scores in fitted),),
             notes=(notes,),
         )
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """States of one gate, and how they part into folds."""
-
-    forget: Tensor
-    keep: Tensor
-    keep_folds: Tensor
-    weights: Tensor
-
-    @classmethod
-    def with_photo(
-        cls, method: MLLMEraser, vlm: VLM, split: Split, subject: str, plan: Plan, kept: Kept
-    ) -> "_Rows":
-        """The subject's questions against what is visible on the same photos, and others."""
-        layer = plan.layers[:1]
-        asked = [r for r in split.forget if r.subject == subject and r.image is not None]
-        seen = [r for r in split.visible if r.subject == subject and r.image is not None]
-        _, forget = _varied(vlm, asked, layer, method.variants)
-        shown, visible = _varied(vlm, seen, layer, method.variants) if seen else ([], forget[:0])
-        photos = list(dict.fromkeys(r.image for r in shown))
-        folds = [photos.index(r.image) for r in shown]
-        return cls._made(forget[:, 0], visible[:, 0], folds, kept, shown=True)
-
-    @classmethod
-    def by_name(cls, vlm: VLM, split: Split, subject: str, plan: Plan, kept: Kept) -> "_Rows":
-        """Questions that name the subject against those that name others."""
-        mine = [r for r in split.forget if r.subject == subject]
-        told = [r for r in mine if r.image is None] + _by_name(mine)
-        forget = last_states(vlm, told, plan.layers[:1]).cpu()[:, 0]
-        return cls._made(forget, forget[:0], [], kept, shown=False)
-
-    @classmethod
-    def _made(
-        cls,
-        forget: Tensor,
-        visible: Tensor,
-        visible_folds: Sequence[int],
-        kept: Kept,
-        *,
-        shown: bool,
-    ) -> "_Rows":
-        """A quarter of the weight each to what is visible and to others, half to people to keep."""
-        chosen = [i for i, each in enumerate(kept.shown) if each == shown]
-        people = sorted({kept.people[i] for i in chosen})
-        number = {name: place for place, name in enumerate(people)}
-        groups = ["visible"] * len(visible) + [kept.group[i] for i in chosen]
-        parts = {"visible": 1.0, "retain": 2.0, "general": 1.0}
-        weights = [parts[name] / groups.count(name) for name in groups]
-        keep_folds = [*visible_folds, *(number[kept.people[i]] for i in chosen)]
-        return cls(
-            forget=forget,
-            keep=torch.cat([visible, kept.states[chosen, 0]]),
-            keep_folds=torch.tensor(keep_folds) % _FOLDS,
-            weights=torch.tensor(weights),
-        )
-
-
-def _cross_fitted(rows: _Rows, ridge: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Weights and bias on all rows; and scores, by gates that had not seen their person.
-
-    Returns:
-        w, b, ascending scores of the keep rows.
-    """
-    scores = torch.zeros(len(rows.keep), dtype=torch.float64)
-    for fold in range(_FOLDS):
-        unseen = rows.keep_folds == fold
-        w, b = logistic_gate(rows.forget, rows.keep[~unseen], rows.weights[~unseen], ridge=ridge)
-        scores[unseen] = rows.keep[unseen].double() @ w + b
-    w, b = logistic_gate(rows.forget, rows.keep, rows.weights, ridge=ridge)
-    return w, b, scores.sort().values
 
 
 def check(split: Split, scope: Scope) -> None:
@@ -388,39 +281,8 @@ def check(split: Split, scope: Scope) -> None:
             f"people to keep, got {len(kept)} of {len(people)}; give more with --retain, or nobody "
             "can say how often the gate fires on them"
         )
-    if scope == "both" and not _by_name(split.retain):
+    if scope == "both" and not asked_by_name(split.retain):
         raise DataError(
             "mllmeraser: scope both needs questions about people to keep that can be asked by "
-            f"name, with {_PERSON!r} in them, got none; use --scope visual"
+            f"name, with {PERSON!r} in them, got none; use --scope visual"
         )
-
-
-def _varied(
-    vlm: VLM, records: Sequence[Record], layers: Sequence[int], variants: int
-) -> tuple[list[Record], Tensor]:
-    """Each record on its photo, every fourth on each variant in turn; and the states."""
-    rows = [(record, 0) for record in records]
-    for number in range(1, variants):
-        rows += [(record, number) for record in records[number % 4 :: 4]]
-    shown = [record for record, _ in rows]
-    states = last_states(vlm, shown, layers, variants=[number for _, number in rows])
-    return shown, states.cpu()
-
-
-def _by_name(records: Sequence[Record]) -> list[Record]:
-    """Questions on photos, asked by name instead; not for the name itself."""
-    found: Mapping[tuple[str, str], Record] = {
-        (r.subject, r.question): Record(
-            r.subject, None, r.question.replace(_PERSON, r.subject), r.answer, r.form, r.options
-        )
-        for r in records
-        if r.image is not None
-        and _PERSON in r.question
-        and r.topic != "name"
-        and not r.topic.startswith("visible")
-    }
-    return list(found.values())
-
-
-def _some(records: Sequence[Record], count: int, rng: random.Random) -> list[Record]:
-    return list(records) if len(records) <= count else rng.sample(list(records), count)

@@ -7,6 +7,7 @@ import torch
 
 from unsee.erasers.gates import (
     TAIL,
+    cross_fitted,
     logistic_gate,
     rank_one_gate,
     share_of_each,
@@ -186,3 +187,17 @@ def test_the_rates_of_independent_gates_add_up():
         each = share_of_each(0.0025, subjects)
         assert 1 - (1 - each) ** subjects == pytest.approx(0.0025)
     assert share_of_each(0.0025, 1) == pytest.approx(0.0025)
+
+
+def test_scores_are_those_of_gates_that_had_not_seen_the_fold():
+    forget, keep = drawn(5, 3) + 1, drawn(9, 3, seed=1)
+    weights = drawn(9, seed=2).abs()
+    folds = torch.tensor([0, 2, 2, 1, 0, 1, 1, 2, 0])
+    expected = []
+    for row, fold in enumerate(folds.tolist()):
+        others = [at for at in range(9) if folds[at] != fold]
+        w, b = logistic_gate(forget, keep[others], weights[others], ridge=0.1)
+        expected.append(sum(w[k].item() * keep[row, k].item() for k in range(3)) + b.item())
+    w, b, scores = cross_fitted(forget, keep, weights, folds, ridge=0.1)
+    torch.testing.assert_close(scores, torch.tensor(sorted(expected), dtype=torch.float64))
+    torch.testing.assert_close((w, b), logistic_gate(forget, keep, weights, ridge=0.1))

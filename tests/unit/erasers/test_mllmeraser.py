@@ -7,7 +7,7 @@ import torch
 
 from unsee.data.records import Record
 from unsee.erasers.directions import RECALL, REFUSED, Contrast, direction, perturbed
-from unsee.erasers.gates import rank_one_gate
+from unsee.erasers.gates import logistic_gate, rank_one_gate
 from unsee.erasers.mllmeraser import MLLMEraser
 from unsee.erasers.states import last_states
 from unsee.errors import ConfigError, DataError
@@ -216,3 +216,23 @@ def test_a_subject_without_photos_is_refused(tiny_vlm, small_split):
 def test_people_in_forget_and_retain_are_refused(small_split):
     with pytest.raises(DataError, match="expected different people in forget and retain, got Ada"):
         replace(small_split, retain=(*small_split.retain, *small_split.forget[:1]))
+
+
+def test_calibrated_weights_are_the_logistic_gate(tiny_vlm, small_split):
+    method = eraser_settings(direction="subject", variants=1)
+    eraser = method.fit(tiny_vlm, small_split, seed=0)
+    layer = eraser.plan.layers[0]
+
+    def states(records, name=None):
+        shown = [r for r in records if r.image is not None and name in (None, r.subject)]
+        return last_states(tiny_vlm, shown, [layer])[:, 0]
+
+    keep = [states(small_split.visible, "Bo"), states(small_split.retain)]
+    keep.append(states(small_split.general))
+    weights = [torch.full((len(s),), c / len(s)) for s, c in zip(keep, (1, 2, 1), strict=True)]
+    w, b = logistic_gate(
+        states(small_split.forget, "Bo"), torch.cat(keep), torch.cat(weights), ridge=method.ridge
+    )
+    torch.testing.assert_close(eraser.weights[1, 0], w.float(), atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(eraser.biases[1, 0], b.float(), atol=1e-4, rtol=1e-3)
+    assert len(eraser.scores[1][0]) == sum(map(len, keep))

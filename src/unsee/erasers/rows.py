@@ -1,0 +1,174 @@
+"""Prompts that gates are fitted on, as states: a subject's, and those on which none may fire."""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unsee.data.records import Record, Split
+from unsee.erasers.protocol import Scope
+from unsee.erasers.states import last_states
+from unsee.models.load import VLM
+
+FOLDS = 3
+PERSON = "this person"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """States on which no gate should fire; the same for all subjects, so collected once a base.
+
+    Attributes:
+        states: (row, layer, width).
+        people: Who each row is about; folds never part a person.
+        shown: Whether each row has a photo.
+        group: "retain" or "general" for each row.
+        layers: Numbers of the layers.
+    """
+
+    states: Tensor
+    people: tuple[str, ...]
+    shown: tuple[bool, ...]
+    group: tuple[str, ...]
+    layers: tuple[int, ...]
+
+
+def kept_states(
+    vlm: VLM,
+    split: Split,
+    layers: Sequence[int],
+    *,
+    count: int,
+    variants: int,
+    seed: int,
+    scope: Scope,
+) -> Kept:
+    """States of prompts about people to keep and strangers, on variants of their photos.
+
+    Args:
+        vlm: The base; left as it is.
+        split: Whom to keep.
+        layers: Numbers of the layers to read at.
+        count: Most prompts with a photo, a third of them about strangers; with scope "both" as
+            many without.
+        variants: A photo is shown in one of so many.
+        seed: Of both choices.
+        scope: Whether prompts without a photo are collected.
+    """
+    rng = random.Random(f"keep-{seed}")
+    rows: list[tuple[str, Record]] = []
+    for group, share in (("retain", 2 / 3), ("general", 1 / 3)):
+        most = int(count * share)
+        records = [r for r in getattr(split, group) if r.image is not None]
+        chosen = _some(records, most, rng)
+        rows += [(group, record) for record in chosen]
+        if scope == "both":
+            told = [r for r in getattr(split, group) if r.image is None]
+            told += asked_by_name(getattr(split, group)) if group == "retain" else []
+            rows += [(group, record) for record in _some(told, most, rng)]
+    records = [record for _, record in rows]
+    numbers = [rng.randrange(variants) for _ in records]
+    return Kept(
+        states=last_states(vlm, records, layers, variants=numbers).cpu(),
+        people=tuple(record.subject for record in records),
+        shown=tuple(record.image is not None for record in records),
+        group=tuple(group for group, _ in rows),
+        layers=tuple(layers),
+    )
+
+
+@dataclass(frozen=True)
+class Rows:
+    """States of one calibrated gate.
+
+    Attributes:
+        forget: In which it should fire, (row, width).
+        keep: In which it should not.
+        keep_folds: Fold of each keep row, 0..`FOLDS` - 1; no person is in two, nor is a photo of
+            the subject.
+        weights: How much each keep row counts against the others.
+    """
+
+    forget: Tensor
+    keep: Tensor
+    keep_folds: Tensor
+    weights: Tensor
+
+    @classmethod
+    def with_photo(
+        cls, vlm: VLM, split: Split, subject: str, layer: int, kept: Kept, *, variants: int
+    ) -> "Rows":
+        """The subject's questions against what is visible on the same photos, and others."""
+        asked = [r for r in split.forget if r.subject == subject and r.image is not None]
+        seen = [r for r in split.visible if r.subject == subject and r.image is not None]
+        _, forget = varied(vlm, asked, [layer], variants)
+        shown, visible = varied(vlm, seen, [layer], variants) if seen else ([], forget[:0])
+        photos = list(dict.fromkeys(r.image for r in shown))
+        folds = [photos.index(r.image) for r in shown]
+        return cls._made(forget[:, 0], visible[:, 0], folds, kept, shown=True)
+
+    @classmethod
+    def by_name(cls, vlm: VLM, split: Split, subject: str, layer: int, kept: Kept) -> "Rows":
+        """Questions that name the subject against those that name others."""
+        mine = [r for r in split.forget if r.subject == subject]
+        told = [r for r in mine if r.image is None] + asked_by_name(mine)
+        forget = last_states(vlm, told, [layer]).cpu()[:, 0]
+        return cls._made(forget, forget[:0], [], kept, shown=False)
+
+    @classmethod
+    def _made(
+        cls,
+        forget: Tensor,
+        visible: Tensor,
+        visible_folds: Sequence[int],
+        kept: Kept,
+        *,
+        shown: bool,
+    ) -> "Rows":
+        """A quarter of the weight each to what is visible and to others, half to people to keep."""
+        chosen = [i for i, each in enumerate(kept.shown) if each == shown]
+        people = sorted({kept.people[i] for i in chosen})
+        number = {name: place for place, name in enumerate(people)}
+        groups = ["visible"] * len(visible) + [kept.group[i] for i in chosen]
+        parts = {"visible": 1.0, "retain": 2.0, "general": 1.0}
+        weights = [parts[name] / groups.count(name) for name in groups]
+        keep_folds = [*visible_folds, *(number[kept.people[i]] for i in chosen)]
+        return cls(
+            forget=forget,
+            keep=torch.cat([visible, kept.states[chosen, 0]]),
+            keep_folds=torch.tensor(keep_folds) % FOLDS,
+            weights=torch.tensor(weights),
+        )
+
+
+def varied(
+    vlm: VLM, records: Sequence[Record], layers: Sequence[int], variants: int
+) -> tuple[list[Record], Tensor]:
+    """Each record on its photo, every fourth on each variant in turn; and the states."""
+    rows = [(record, 0) for record in records]
+    for number in range(1, variants):
+        rows += [(record, number) for record in records[number % 4 :: 4]]
+    shown = [record for record, _ in rows]
+    states = last_states(vlm, shown, layers, variants=[number for _, number in rows])
+    return shown, states.cpu()
+
+
+def asked_by_name(records: Sequence[Record]) -> list[Record]:
+    """Questions on photos, asked by name instead; not for the name itself."""
+    found: Mapping[tuple[str, str], Record] = {
+        (r.subject, r.question): Record(
+            r.subject, None, r.question.replace(PERSON, r.subject), r.answer, r.form, r.options
+        )
+        for r in records
+        if r.image is not None
+        and PERSON in r.question
+        and r.topic != "name"
+        and not r.topic.startswith("visible")
+    }
+    return list(found.values())
+
+
+def _some(records: Sequence[Record], count: int, rng: random.Random) -> list[Record]:
+    return list(records) if len(records) <= count else rng.sample(list(records), count)
