@@ -28,21 +28,14 @@ RECIPES = {
     "grad_diff-lora": "recipes/world-grad_diff-lora.toml",
 }
 SEEDS = (0, 1, 2)
-TWELVE = (
-    "Every method has 25 steps a person here, 300 in all. GradDiff's rate was tuned with 150 steps "
-    "on six people; with these it destroys what it should keep. How it does on twelve with its "
-    "tuned number was not run."
-)
+TWELVE = "GradDiff has the 150 steps that its rate was tuned with here, VKD its default of 25 a person."
 SETTINGS = {"three draws of four": ("A", "B", "C"), "all twelve at once": ("ABC",)}
 
 
 def cells(recipe: str, draws: tuple[str, ...]) -> list[Cell]:
-    """The runs of one recipe; twelve people get as many steps each as the default rule gives."""
+    """The runs of one recipe."""
     table = dict(tomllib.loads(Path(RECIPES[recipe]).read_text(encoding="utf-8"))["method"])
     name = table.pop("name")
-    if draws == ("ABC",):
-        # Steps were tuned on six people; see `TWELVE`.
-        table.pop("steps", None)
     return [Cell(name, table, draw, seed) for draw in draws for seed in SEEDS]
 
 
