@@ -28,7 +28,9 @@ RECIPES = {
     "grad_diff-lora": "recipes/world-grad_diff-lora.toml",
 }
 SEEDS = (0, 1, 2)
-TWELVE = "GradDiff has the 150 steps that its rate was tuned with here, VKD its default of 25 a person."
+TWELVE = (
+    "GradDiff has the 150 steps that its rate was tuned with here, VKD its default of 25 a person."
+)
 SETTINGS = {"three draws of four": ("A", "B", "C"), "all twelve at once": ("ABC",)}
 
 
