@@ -19,6 +19,7 @@ import sys
 import time
 import tomllib
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,7 @@ def measured(given: argparse.Namespace) -> dict[str, Any]:
     return {
         "prepare_s": began[1] - began[0],
         "warm_up_s": ended[0] - began[1],
-        "steps_s": [b - a for a, b in zip(ended, ended[1:], strict=False)],
+        "steps_s": [b - a for a, b in pairwise(ended)],
         "trained_parameters": result.trained_parameters,
         "settings": method.model_dump(mode="json"),
         "threads": torch.get_num_threads(),
@@ -225,7 +226,9 @@ def markdown(content: Mapping[str, Any]) -> str:
     out += ["", "| bar | at most | found | met |", "|---|---|---|---|"]
     for name, bar in content["bars"].items():
         met = "yes" if bar["met"] else "**no**"
-        out.append(f"| {name}, ratio to full GradDiff | {bar['at_most']} | {bar['value']:.3f} | {met} |")
+        out.append(
+            f"| {name}, ratio to full GradDiff | {bar['at_most']} | {bar['value']:.3f} | {met} |"
+        )
     return "\n".join([*out, ""])
 
 
@@ -258,7 +261,9 @@ def main() -> None:
     }
     llava = meta["llava-1.5-7b"]
     content = {
-        **conditions(f"python benchmarks/vkd_cost.py {' '.join(sys.argv[1:])}".strip(), given.device),
+        **conditions(
+            f"python benchmarks/vkd_cost.py {' '.join(sys.argv[1:])}".strip(), given.device
+        ),
         "geometry": given.geometry,
         "dtype": given.dtype,
         "parameters": meta[given.geometry],

@@ -1,0 +1,119 @@
+import shutil
+
+import pytest
+import torch
+
+import unsee.forecast
+from unsee.errors import ConfigError
+from unsee.forecast import Sample, combined, depth_of, forecast, sample
+from unsee.methods.grad_diff import GradDiff
+from unsee.methods.vkd import VKD
+from unsee.models.load import load, outline
+from unsee.train import may_change
+
+FEW = {
+    "steps": 20,
+    "forget_batch": 1,
+    "visible_batch": 1,
+    "retain_batch": 1,
+    "general_batch": 1,
+    "variants": 1,
+}
+
+
+@pytest.fixture
+def weightless(tiny_folder, tmp_path):
+    """The tiny model's folder without its weights."""
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_folder, folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    return folder
+
+
+def took(prepare_s, step_s, prepare_flops, step_flops, rss):
+    memory = {"peak_rss_mb": rss, "peak_gpu_mb": None}
+    return Sample(prepare_s, step_s, prepare_flops, step_flops, 5, memory)
+
+
+def test_an_outline_has_the_shapes_of_the_model_and_none_of_its_weights(tiny_folder, weightless):
+    opened, blank = load(tiny_folder, device="cpu"), outline(weightless, device="cpu")
+    assert {n: p.shape for n, p in opened.model.named_parameters()} == {
+        n: p.shape for n, p in blank.model.named_parameters()
+    }
+    assert blank.dtype == torch.float32
+    shapes = outline(weightless, device="meta")
+    assert all(p.is_meta for p in shapes.model.parameters())
+    assert depth_of(shapes) == depth_of(opened)
+
+
+def test_a_slice_has_the_first_layers_and_blocks(weightless):
+    sliced = outline(weightless, depth=(2, 1), device="cpu")
+    assert depth_of(sliced) == (2, 1)
+
+
+def test_the_whole_from_slices_by_hand(weightless):
+    skeleton = outline(weightless, device="meta")
+    start = took(2.0, 0.5, 10, 100, 600.0)
+    # Two layers more cost 40 multiplications a step and 30 MB; the whole has eight more.
+    deeper = took(9.0, 9.0, 10, 140, 630.0)
+    # A block more costs 5 in preparation, 15 a step and 10 MB; the whole has three more.
+    taller = took(9.0, 9.0, 15, 115, 610.0)
+    found = combined(
+        start, [(deeper, 4.0), (taller, 3.0)], steps=20, trained=5, skeleton=skeleton, first=(2, 1)
+    )
+    assert found.prepare_s == pytest.approx(2.0 * (10 + 15) / 10)
+    step = 0.5 * (100 + 4 * 40 + 3 * 15) / 100
+    assert found.wall_s == pytest.approx(5.0 + 20 * step)
+    assert found.peak_rss_mb == pytest.approx(600 + 4 * 30 + 3 * 10)
+    assert found.peak_gpu_mb is None
+
+
+def test_a_model_that_is_its_own_slice_is_not_extrapolated(weightless):
+    skeleton = outline(weightless, device="meta")
+    start = took(2.0, 0.5, 0, 100, 600.0)
+    found = combined(start, [], steps=20, trained=5, skeleton=skeleton, first=(3, 2))
+    assert (found.prepare_s, found.wall_s, found.peak_rss_mb) == (2.0, 12.0, 600.0)
+
+
+@pytest.mark.parametrize("method", [VKD(**FEW), GradDiff(**FEW), GradDiff(**FEW, lora_rank=2)])
+def test_counts_without_weights(method, weightless, tiny_folder, small_split, monkeypatch):
+    depths = []
+
+    def in_place(place, split, method, seed, depth):
+        depths.append(depth)
+        return took(1.0, 0.1, 1, 1, 100.0)
+
+    monkeypatch.setattr(unsee.forecast, "_in_a_process", in_place)
+    found = forecast(str(weightless), small_split, method)
+    vlm = load(tiny_folder, device="cpu")
+    moved = sum(vlm.model.get_parameter(name).numel() for name in may_change(vlm, method))
+    adapts = getattr(method, "lora_rank", 0)
+    assert found.trained_parameters == moved if not adapts else found.trained_parameters < moved
+    assert found.parameters == sum(p.numel() for p in vlm.model.parameters())
+    assert (found.steps, found.depth, depths) == (20, (3, 2), [(3, 2)])
+
+
+def test_a_deeper_feature_takes_a_deeper_slice(weightless, small_split, monkeypatch):
+    depths = []
+
+    def in_place(place, split, method, seed, depth):
+        depths.append(depth)
+        if depth[0] < 3:
+            raise ConfigError("no such layer")
+        return took(1.0, 0.1, 1, 1, 100.0)
+
+    monkeypatch.setattr(unsee.forecast, "_in_a_process", in_place)
+    monkeypatch.setattr(unsee.forecast, "_FIRST", 1)
+    forecast(str(weightless), small_split, VKD(**FEW))
+    assert depths == [(1, 1), (2, 2), (3, 2)]
+
+
+def test_a_slice_is_really_run(weightless, small_split, monkeypatch):
+    monkeypatch.setattr(unsee.forecast, "_STEPS", 2)
+    shallow, deep = (
+        sample(str(weightless), small_split, GradDiff(**FEW), 0, depth)
+        for depth in ((1, 2), (3, 2))
+    )
+    assert shallow.step_s > 0
+    assert 0 < shallow.step_flops < deep.step_flops
+    assert shallow.trained_parameters < deep.trained_parameters
+    assert deep.memory["peak_rss_mb"]
