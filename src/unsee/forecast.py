@@ -92,9 +92,6 @@ def forecast(
     """
     skeleton = outline(place, device="meta")
     whole = depth_of(skeleton)
-    moved = dict(skeleton.model.named_parameters())
-    trained = sum(moved[name].numel() for name in may_change(skeleton, method))
-    steps = method.steps_for(split)
     first = tuple(min(_FIRST, n) for n in whole)
 
     def take(depth: Depth) -> Sample:
@@ -118,7 +115,7 @@ def forecast(
             slopes.append((take(deeper), (whole[part] - first[part]) / more))
         if progress is not None:
             progress("forecast", part + 1, 2)
-    return combined(start, slopes, steps=steps, trained=trained, skeleton=skeleton, first=first)
+    return combined(start, slopes, steps=method.steps_for(split), skeleton=skeleton, first=first)
 
 
 def combined(
@@ -126,7 +123,6 @@ def combined(
     slopes: list[tuple[Sample, float]],
     *,
     steps: int,
-    trained: int,
     skeleton: VLM,
     first: Depth,
 ) -> Forecast:
@@ -136,7 +132,6 @@ def combined(
         start: The slice that was timed.
         slopes: A deeper slice, and how many times its surplus the whole has.
         steps: Of the run.
-        trained: Numbers that it moves.
         skeleton: The whole model, without weights.
         first: Depth of the slice.
     """
@@ -157,7 +152,7 @@ def combined(
     return Forecast(
         steps=steps,
         parameters=sum(p.numel() for p in skeleton.model.parameters()),
-        trained_parameters=trained,
+        trained_parameters=round(whole(lambda sample: sample.trained_parameters)),
         wall_s=prepare + steps * step,
         prepare_s=prepare,
         peak_rss_mb=memory("peak_rss_mb"),
