@@ -13,16 +13,18 @@ later steps.
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
 from time import monotonic
 from typing import Any
 
+from torch import OutOfMemoryError
 from torch.utils.flop_counter import FlopCounterMode
 
 from unsee.cost import peak_memory
 from unsee.data.records import Split
-from unsee.errors import ConfigError
+from unsee.errors import ConfigError, UnseeError
 from unsee.models.load import VLM, outline
 from unsee.models.restore import restored
 from unsee.train import may_change, train
@@ -89,6 +91,7 @@ def forecast(
 
     Raises:
         ConfigError: If folder or name lead to no model, or a setting does not fit it.
+        UnseeError: If memory does not suffice for a slice.
     """
     skeleton = outline(place, device="meta")
     whole = depth_of(skeleton)
@@ -201,4 +204,11 @@ def sample(place: str, split: Split, method: Any, seed: int, depth: Depth) -> Sa
 def _in_a_process(place: str, split: Split, method: Any, seed: int, depth: Depth) -> Sample:
     """Peak memory is a process's own; a fresh one has none behind it."""
     with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(sample, place, split, method, seed, depth).result()
+        try:
+            return pool.submit(sample, place, split, method, seed, depth).result()
+        except (BrokenProcessPool, OutOfMemoryError) as error:
+            raise UnseeError(
+                f"{place}: {depth[0]} of its layers and {depth[1]} of its blocks could not be run, "
+                "most likely for want of memory; free some, or give smaller batches, such as "
+                "--set method.forget_batch=4"
+            ) from error

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import unsee.forecast
-from unsee.errors import ConfigError
+from unsee.errors import ConfigError, UnseeError
 from unsee.forecast import Sample, combined, depth_of, forecast, sample
 from unsee.methods.grad_diff import GradDiff
 from unsee.methods.vkd import VKD
@@ -117,6 +117,27 @@ def test_a_slice_is_really_run_and_the_whole_counted(method, weightless, small_s
     skeleton = outline(weightless, device="meta")
     found = combined(one, [(two, 2.0)], steps=1, skeleton=skeleton, first=(1, 2))
     assert found.trained_parameters == whole.trained_parameters
-    assert whole.step_flops == 3 * two.step_flops - 2 * one.step_flops - (
-        two.step_flops - one.step_flops
+    assert whole.step_flops == 2 * two.step_flops - one.step_flops
+
+
+def test_too_little_memory_is_one_line(small_split, monkeypatch):
+    class Pool:
+        def __init__(self, **named):
+            pass
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            return False
+
+        def submit(self, *given):
+            raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(unsee.forecast, "ProcessPoolExecutor", Pool)
+    with pytest.raises(UnseeError) as caught:
+        unsee.forecast._in_a_process("llava", small_split, VKD(**FEW), 0, (4, 3))
+    assert str(caught.value) == (
+        "llava: 4 of its layers and 3 of its blocks could not be run, most likely for want of "
+        "memory; free some, or give smaller batches, such as --set method.forget_batch=4"
     )
