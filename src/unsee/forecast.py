@@ -95,10 +95,15 @@ def forecast(
     """
     skeleton = outline(place, device="meta")
     whole = depth_of(skeleton)
-    first = tuple(min(_FIRST, n) for n in whole)
+
+    def reach(layers: int, blocks: int) -> Depth:
+        # No deeper than the model; and some families keep all blocks.
+        return depth_of(outline(place, depth=(layers, blocks), device="meta"))
 
     def take(depth: Depth) -> Sample:
         return _in_a_process(place, split, method, seed, depth)
+
+    first = reach(_FIRST, _FIRST)
 
     while True:
         try:
@@ -107,15 +112,15 @@ def forecast(
             # A setting may name a layer or a block that the slice does not have.
             if first == whole:
                 raise
-            first = tuple(min(2 * n, m) for n, m in zip(first, whole, strict=True))
+            first = reach(2 * first[0], 2 * first[1])
             continue
         break
     slopes = []
-    for part in (0, 1):
-        more = min(_MORE, whole[part] - first[part])
-        if more:
-            deeper = tuple(n + more * (i == part) for i, n in enumerate(first))
-            slopes.append((take(deeper), (whole[part] - first[part]) / more))
+    layers, blocks = first
+    for part, deeper in enumerate((reach(layers + _MORE, blocks), reach(layers, blocks + _MORE))):
+        if deeper != first:
+            times = (whole[part] - first[part]) / (deeper[part] - first[part])
+            slopes.append((take(deeper), times))
         if progress is not None:
             progress("forecast", part + 1, 2)
     return combined(start, slopes, steps=method.steps_for(split), skeleton=skeleton, first=first)
