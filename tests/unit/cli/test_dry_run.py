@@ -10,11 +10,16 @@ from unsee.forecast import Forecast
 
 
 @pytest.fixture
-def place(tiny_folder, write_photographs, tmp_path, monkeypatch):
+def place(tiny_folder, photograph, tmp_path, monkeypatch):
     """A model without weights, and folders of people."""
     shutil.copytree(tiny_folder, tmp_path / "model", ignore=shutil.ignore_patterns("*.safetensors"))
-    for number, side in enumerate(("subject", "retain", "general")):
-        write_photographs(tmp_path / side, people=2, photos=2, name=f"{side}-{number}-{{}}")
+    people = {"subject": ("Ada", "Bo"), "retain": ("Cy", "Di"), "general": ("Eve", "Flo")}
+    for number, (side, names) in enumerate(people.items()):
+        for name in names:
+            (tmp_path / side / name).mkdir(parents=True)
+            for index in range(2):
+                picture = photograph(10 * number + len(name) * ord(name[0]), index)
+                picture.save(tmp_path / side / name / f"{index}.png")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -45,8 +50,9 @@ def test_what_is_printed_and_that_nothing_is_written(place, foretold):
     result = CliRunner().invoke(app, words("--set", "method.steps=7"))
     assert result.exit_code == 0, result.stderr
     assert result.stdout == (
-        "forget: subject-0-1, subject-0-2 (4 photos, 4 questions; scope visual)\n"
-        "keep: 4 questions on other people, 4 on strangers and the like, 4 on what is visible\n"
+        "forget: Ada, Bo (4 photos, 88 questions; scope visual)\n"
+        "keep: 24 questions on other people, 24 on strangers and the like, 24 on what is "
+        "visible\n"
         "method: vkd, into run\n"
         "steps: 7\n"
         "trained: 9,120 numbers; the model has 57,632\n"
@@ -57,7 +63,7 @@ def test_what_is_printed_and_that_nothing_is_written(place, foretold):
     )
     assert listed(place) == before
     ((name, split, method),) = foretold
-    assert (name, method.steps, split.subjects) == ("model", 7, ("subject-0-1", "subject-0-2"))
+    assert (name, method.steps, split.subjects) == ("model", 7, ("Ada", "Bo"))
 
 
 def test_recipe_and_forecast_for_machines(place):
@@ -65,7 +71,7 @@ def test_recipe_and_forecast_for_machines(place):
     told = json.loads(result.stdout)
     assert (told["recipe"]["method"]["name"], told["recipe"]["method"]["steps"]) == ("vkd", 7)
     assert told["recipe"]["seeds"] == [0]
-    assert told["subjects"] == ["subject-0-1", "subject-0-2"]
+    assert told["subjects"] == ["Ada", "Bo"]
     assert told["forecast"]["wall_s"] == 130.0
 
 
