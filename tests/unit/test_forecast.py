@@ -18,6 +18,9 @@ FEW = {
     "general_batch": 1,
     "variants": 1,
 }
+METHOD = VKD.model_validate(FEW)
+GRAD_DIFF = GradDiff.model_validate(FEW)
+ADAPTERS = GradDiff.model_validate({**FEW, "lora_rank": 2})
 
 
 @pytest.fixture
@@ -81,7 +84,7 @@ def test_steps_and_parameters(weightless, tiny_folder, small_split, monkeypatch)
         return took(1.0, 0.1, 1, 1, 100.0)
 
     monkeypatch.setattr(unsee.forecast, "_in_a_process", in_place)
-    found = forecast(str(weightless), small_split, VKD(**FEW))
+    found = forecast(str(weightless), small_split, METHOD)
     vlm = load(tiny_folder, device="cpu")
     assert found.parameters == sum(p.numel() for p in vlm.model.parameters())
     assert (found.steps, found.depth, depths) == (20, (3, 2), [(3, 2)])
@@ -99,11 +102,11 @@ def test_a_deeper_feature_takes_a_deeper_slice(weightless, small_split, monkeypa
 
     monkeypatch.setattr(unsee.forecast, "_in_a_process", in_place)
     monkeypatch.setattr(unsee.forecast, "_FIRST", 1)
-    forecast(str(weightless), small_split, VKD(**FEW))
+    forecast(str(weightless), small_split, METHOD)
     assert depths == [(1, 1), (2, 2), (3, 2)]
 
 
-@pytest.mark.parametrize("method", [VKD(**FEW), GradDiff(**FEW), GradDiff(**FEW, lora_rank=2)])
+@pytest.mark.parametrize("method", [METHOD, GRAD_DIFF, ADAPTERS])
 def test_a_slice_is_really_run_and_the_whole_counted(method, weightless, small_split, monkeypatch):
     monkeypatch.setattr(unsee.forecast, "_STEPS", 2)
     depths = [(3, 2)] if isinstance(method, VKD) else [(1, 2), (2, 2), (3, 2)]
@@ -136,7 +139,7 @@ def test_too_little_memory_is_one_line(small_split, monkeypatch):
 
     monkeypatch.setattr(unsee.forecast, "ProcessPoolExecutor", Pool)
     with pytest.raises(UnseeError) as caught:
-        unsee.forecast._in_a_process("llava", small_split, VKD(**FEW), 0, (4, 3))
+        unsee.forecast._in_a_process("llava", small_split, METHOD, 0, (4, 3))
     assert str(caught.value) == (
         "llava: 4 of its layers and 3 of its blocks could not be run, most likely for want of "
         "memory; free some, or give smaller batches, such as --set method.forget_batch=4"
