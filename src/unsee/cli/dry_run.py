@@ -1,12 +1,12 @@
 """`unsee forget --dry-run`: what would be done and what it would take; nothing is written."""
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
 from unsee.cli.references import place_of, sketch_of
-from unsee.cli.session import print_json
+from unsee.cli.session import print_json, progress
 
 if TYPE_CHECKING:
     from unsee.recipe import Recipe
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from unsee.settings import Settings
 
 
-def dry_run(recipe: "Recipe", method: "Settings", *, report: Any, as_json: bool) -> None:
+def dry_run(recipe: "Recipe", method: "Settings", *, quiet: bool, as_json: bool) -> None:
     """Print the plan of a run, predicted time and peak memory.
 
     Raises:
@@ -27,8 +27,9 @@ def dry_run(recipe: "Recipe", method: "Settings", *, report: Any, as_json: bool)
     asked = sketch_of(recipe)
     found = None
     if not isinstance(method, Fits):
-        place = place_of(recipe.model, report)
-        found = forecast(place, asked.split, method, seed=recipe.seeds[0], progress=report)
+        with progress(quiet=quiet) as report:
+            place = place_of(recipe.model, report)
+            found = forecast(place, asked.split, method, seed=recipe.seeds[0], progress=report)
     if as_json:
         table = {"recipe": recipe.model_dump(mode="json"), "subjects": list(asked.subjects)}
         print_json(table | {"forecast": None if found is None else asdict(found)})

@@ -107,8 +107,7 @@ def forget(
     if dry_run:
         from unsee.cli.dry_run import dry_run as say
 
-        with progress(quiet=quiet) as report:
-            say(resolved, settings, report=report, as_json=as_json)
+        say(resolved, settings, quiet=quiet, as_json=as_json)
         return
     people = people_of(resolved)
     from unsee.artifacts import apply_stack, locked
