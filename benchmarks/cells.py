@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import platform
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from unsee.answering import generate_answers
 from unsee.artifacts import versions
@@ -260,14 +262,20 @@ def flat(scores: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return {name: {m: cells[m] for m in shown if m in cells} for name, cells in scores.items()}
 
 
-def provenance(command: str, table: Table) -> dict[str, Any]:
-    """What a result file says about how it was made."""
-    import platform
-
+def conditions(command: str, device: str = "cpu") -> dict[str, Any]:
+    """How and on what a result was made."""
+    here = f"CPU, {os.cpu_count()} cores, {platform.machine()}"
     return {
         "command": command,
         "versions": versions(),
-        "device": f"CPU, {os.cpu_count()} cores, {platform.machine()}",
+        "device": here if device == "cpu" else torch.cuda.get_device_name(device),
+    }
+
+
+def provenance(command: str, table: Table) -> dict[str, Any]:
+    """What a result file says about how it was made on a world."""
+    return {
+        **conditions(command),
         "base_fingerprint": table.vlm("base").fingerprint,
         "gold_fingerprint": table.vlm("gold").fingerprint,
         "photos_per_person": PHOTOS,

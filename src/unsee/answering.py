@@ -4,9 +4,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from numpy.typing import NDArray
+from torch import Tensor
 
-from unsee.data.collate import encode, question_text
+from unsee.data.collate import Batch, encode, question_text
 from unsee.data.records import Record
 from unsee.losses import IGNORED_LABEL, answer_token_logprobs
 from unsee.models.hooks import scoring
@@ -60,6 +62,29 @@ def generate_answers(
     return answers
 
 
+def answer_logits(
+    vlm: VLM, batch: Batch
+) -> tuple[Float[Tensor, "batch column vocab"], Int[Tensor, "batch column"]]:
+    """Scores where answers are read off, and their labels; gradients flow where they are on.
+
+    A vocabulary is wide and a photo hundreds of tokens long, of which no score is ever read. The
+    head is run at those positions alone that come right before an answer token of some row.
+
+    Args:
+        vlm: Model to run.
+        batch: Rows with answers.
+
+    Returns:
+        Logits and labels as the losses read them: labels in column t + 1 belong to the logits in
+        column t. The last column's logits belong to nothing.
+    """
+    columns = (batch.labels[:, 1:] != IGNORED_LABEL).any(0).nonzero()[:, 0]
+    read = torch.cat([columns, columns.new_zeros(1)])
+    logits = vlm.model(**batch.inputs(), use_cache=False, logits_to_keep=read).logits
+    first = torch.full_like(batch.labels[:, :1], IGNORED_LABEL)
+    return logits, torch.cat([first, batch.labels[:, columns + 1]], 1)
+
+
 def answer_logprobs(
     vlm: VLM,
     records: Sequence[Record],
@@ -87,8 +112,7 @@ def answer_logprobs(
         batch = encode(vlm, [records[row] for row in rows], answers=True, side="right")
         batch = batch.to(vlm.device)
         with torch.inference_mode(), scoring(batch.labels == IGNORED_LABEL):
-            logits = vlm.model(**batch.inputs(), use_cache=False).logits
-            logprob, scored = answer_token_logprobs(logits, batch.labels)
+            logprob, scored = answer_token_logprobs(*answer_logits(vlm, batch))
         sums[rows] = logprob.double().sum(1).cpu().numpy()
         counts[rows] = scored.sum(1).cpu().numpy()
         done += len(rows)

@@ -32,7 +32,7 @@ from unsee.models.load import VLM
 from unsee.models.restore import restored
 from unsee.requests import Request
 from unsee.settings import Settings
-from unsee.train import train
+from unsee.train import may_change, train
 
 JOB = "job.json"
 MANIFEST = "manifest.json"
@@ -146,7 +146,7 @@ def forget(
             eraser = method.fit(vlm, split, seed=seed, scope=scope)
             return Run(out, save_eraser(out, vlm, eraser, fields("eraser", 0, 0)))
         canary = take_canary(vlm)
-        with _begun(out, job) as resumed, restored(vlm.model):
+        with _begun(out, job) as resumed, restored(vlm.model, may_change(vlm, method)):
             result = train(vlm, split, method, seed=seed, folder=out, progress=progress)
             told = fields("weights", result.trained_parameters, result.steps)
             manifest = save_weights(out, vlm, result.changed, told, canary, adapter=result.adapter)

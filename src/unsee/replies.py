@@ -47,6 +47,7 @@ class Replies:
         progress: Progress | None = None,
     ) -> None:
         self._vlm = vlm
+        self.source = vlm.source
         self._name = name
         # Replies are reused for the same weights in the same precision only.
         runs = (run.fingerprint for run in vlm.stack)
@@ -107,6 +108,21 @@ class Replies:
         self._keep(row)
         if self._path is not None:
             _append(self._path, json.dumps(row) + "\n")
+
+
+class StandIns(Replies):
+    """Replies of a model that nobody asked: of usual length, to weigh a request before it is made.
+
+    What is visible is affirmed, so that such an answer gives nobody away.
+    """
+
+    def __init__(self) -> None:
+        """Needs no model."""
+        self.source = "a model that was not asked"
+
+    def answers(self, records: Sequence[Record], stage: str = "answers") -> list[str]:
+        """One answer to what is visible, and one to everything else."""
+        return ["yes" if r.topic.startswith("visible") else "Nobody You Know" for r in records]
 
 
 def dtype_name(vlm: VLM) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from unsee.answering import answer_logits
 from unsee.losses import cross_entropy
 from unsee.models.load import VLM
 from unsee.sampling import Rows, Sampler
@@ -47,8 +48,7 @@ def apply_mask(vlm: VLM, mask: Mapping[str, Tensor]) -> None:
 def _squared_gradients(vlm: VLM, batches: list[Rows]) -> dict[str, Tensor]:
     total: dict[str, Tensor] = {}
     for rows in batches:
-        logits = vlm.model(**rows.batch.inputs(), use_cache=False).logits
-        cross_entropy(logits, rows.batch.labels).backward()
+        cross_entropy(*answer_logits(vlm, rows.batch)).backward()
         for name, p in vlm.model.named_parameters():
             if p.requires_grad:
                 squared = torch.zeros_like(p) if p.grad is None else p.grad.square()

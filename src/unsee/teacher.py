@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from transformers.image_processing_utils import select_best_resolution
 
+from unsee.answering import answer_logits
 from unsee.data.augment import variant
 from unsee.data.collate import Batch, encode
 from unsee.data.images import Photo
@@ -30,12 +31,14 @@ class Pass:
     Attributes:
         features: Supervised features of each image, (image, patch, width); empty without images.
             An image with fewer patches than others repeats its own from the first on.
-        logits: (row, seq, vocab); None where the language model was not run.
+        logits: (row, column, vocab) of the answers; None where the language model was not run.
+        labels: (row, column), those that belong to the logits; see `answer_logits`.
         patches: Patches of each image before any is repeated.
     """
 
     features: Tensor
     logits: Any
+    labels: Any
     patches: tuple[int, ...] = ()
 
 
@@ -80,15 +83,17 @@ def visual_features(vlm: VLM, batch: Batch, feature: str, *, logits: bool) -> Pa
         logits: Whether to run the language model to the end.
     """
     if batch.pixel_values is None:
-        scores = vlm.model(**batch.inputs(), use_cache=False).logits if logits else None
-        return Pass(torch.empty(0, 0, 0), scores)
+        scores = answer_logits(vlm, batch) if logits else (None, None)
+        return Pass(torch.empty(0, 0, 0), *scores)
     inner = feature != "projector"
     paths = [feature_path(vlm, feature)] if inner else vlm.layout.projector_paths(vlm.model)
-    scores = None
+    scores = (None, None)
     # Without scores nothing behind the features is run.
     with captured(vlm.model, {path: path for path in paths}, stop=not logits) as outputs:
-        if logits or feature.startswith("language"):
-            scores = vlm.model(**batch.inputs(), use_cache=False).logits
+        if logits:
+            scores = answer_logits(vlm, batch)
+        elif feature.startswith("language"):
+            vlm.model(**batch.inputs(), use_cache=False)
         else:
             vlm.image_features(batch.inputs())
     features = outputs[paths[0]]
@@ -105,7 +110,7 @@ def visual_features(vlm: VLM, batch: Batch, feature: str, *, logits: bool) -> Pa
             shown = (batch.input_ids == token).any(1)
             features = features.reshape(len(shown), -1, features.shape[-1])[shown]
     stacked, patches = _by_image(features, shares)
-    return Pass(stacked, scores, patches)
+    return Pass(stacked, *scores, patches)
 
 
 def _shares(vlm: VLM, batch: Batch) -> list[int]:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -28,12 +29,34 @@ from unsee.settings import Settings
 AVERAGE = "average"
 
 
-@dataclass(frozen=True)
-class Terms:
-    """Weighted scalars that the loop adds up, kept apart by what they serve."""
+Scalars = Mapping[str, Tensor]
 
-    forget: Mapping[str, Tensor]
-    retain: Mapping[str, Tensor]
+
+class Terms:
+    """Weighted scalars that the loop adds up, kept apart by what they serve.
+
+    Attributes:
+        forget: Those of forgetting.
+        later: Whether the others come from a pass of their own, which is still to be made.
+    """
+
+    def __init__(self, forget: Scalars, retain: Scalars | Callable[[], Scalars]) -> None:
+        """Terms of one step.
+
+        Args:
+            forget: Those of forgetting.
+            retain: Those of keeping. Where they share no pass with the others, a function that
+                makes them: it is called once the others are back-propagated, so that the graphs
+                of both are never in memory together.
+        """
+        self.forget = forget
+        self.later = callable(retain)
+        self._retain = retain
+
+    @cached_property
+    def retain(self) -> Scalars:
+        """Those of keeping."""
+        return self._retain() if callable(self._retain) else self._retain
 
 
 class Trained(Settings):
@@ -178,22 +201,45 @@ def train(
             "expected something to keep in every step, got none; check --retain, --general and the "
             "batch sizes of the method"
         )
-    before = {name: p.detach().clone() for name, p in vlm.model.named_parameters()}
+    parameters = dict(vlm.model.named_parameters())
+    before = {name: parameters[name].detach().clone() for name in may_change(vlm, method)}
     torch.manual_seed(seed)
-    with _trainable(vlm, method) as parameters:
+    with _trainable(vlm, method) as moving:
         state = method.prepare(vlm, split, seed=seed)
         steps = method.steps_for(split)
-        terms = _steps(vlm, method, state, sampler, steps, parameters, folder, progress, seed)
+        terms = _steps(vlm, method, state, sampler, steps, moving, folder, progress, seed)
     after = dict(vlm.model.named_parameters())
     changed = tuple(n for n, old in before.items() if not torch.equal(old, after[n].detach()))
     return TrainResult(
         changed=changed,
-        trained_parameters=sum(p.numel() for p in parameters.values()),
+        trained_parameters=sum(p.numel() for p in moving.values()),
         steps=steps,
         seconds=time.monotonic() - started,
         terms=terms,
-        adapter=factors(parameters) if _adapts(method) else {},
+        adapter=factors(moving) if _adapts(method) else {},
     )
+
+
+def may_change(vlm: VLM, method: Any) -> list[str]:
+    """Full names of the parameters that a run of a method may move, in the model's order.
+
+    Raises:
+        LayoutError: If one is not in the model, or there is none.
+    """
+    if _adapts(method):
+        # Adapters are merged into the weights beneath them.
+        names = [f"{path}.weight" for path in method.lora_targets(vlm)]
+    else:
+        names = method.trainable(vlm)
+    known = [name for name, _ in vlm.model.named_parameters()]
+    missing = sorted(set(names) - set(known))
+    if missing or not names:
+        raise LayoutError(
+            f"{type(method).__name__}: expected names of parameters, got "
+            f"{missing[0] if missing else 'none'}; check what the method trains"
+        )
+    chosen = set(names)
+    return [name for name in known if name in chosen]
 
 
 def _steps(
@@ -264,28 +310,36 @@ def _adapts(method: Any) -> bool:
 
 
 def _backward(vlm: VLM, method: Any, state: Any, terms: Terms) -> dict[str, float]:
-    forget, retain = list(terms.forget.values()), list(terms.retain.values())
-    if not any(term.requires_grad for term in forget + retain):
+    forget = list(terms.forget.values())
+    masks = isinstance(method, MasksForget) and bool(forget)
+    if masks or terms.later:
+        moved = _push(forget, again=not terms.later)
+        if masks:
+            method.mask_forget(vlm, state)
+        moved = _push(list(terms.retain.values())) or moved
+    else:
+        moved = _push([*forget, *terms.retain.values()])
+    if not moved:
         raise ConfigError(
             f"{type(method).__name__}: expected a loss that depends on what is trained, got "
-            f"{'constants' if forget + retain else 'no term'}; raise a weight or train more"
+            f"{'constants' if terms.forget or terms.retain else 'no term'}; raise a weight or "
+            "train more"
         )
-    if isinstance(method, MasksForget) and forget:
-        _push(forget, again=bool(retain))
-        method.mask_forget(vlm, state)
-        _push(retain)
-    else:
-        _push(forget + retain)
     named = {f"forget.{n}": v for n, v in terms.forget.items()}
     named |= {f"retain.{n}": v for n, v in terms.retain.items()}
     return {name: float(value.detach()) for name, value in named.items()}
 
 
-def _push(terms: list[Tensor], *, again: bool = False) -> None:
-    """Adds the gradients of some terms; those on text alone may not reach what is trained."""
+def _push(terms: list[Tensor], *, again: bool = False) -> bool:
+    """Adds the gradients of some terms; those on text alone may not reach what is trained.
+
+    Returns:
+        Whether any did.
+    """
     moving = [term for term in terms if term.requires_grad]
     if moving:
         torch.stack(moving).sum().backward(retain_graph=again)
+    return bool(moving)
 
 
 def _rate(steps: int, *, falls: bool) -> Callable[[int], float]:
@@ -314,15 +368,7 @@ def _trainable(vlm: VLM, method: Any) -> Iterator[dict[str, nn.Parameter]]:
                 yield adapters
             return
         chosen = dict(vlm.model.named_parameters())
-        names = method.trainable(vlm)
-        missing = [name for name in names if name not in chosen]
-        if missing or not names:
-            raise LayoutError(
-                f"{type(method).__name__}: expected names of parameters, got "
-                f"{missing[0] if missing else 'none'}; check what the method trains"
-            )
-        parameters = {name: chosen[name].requires_grad_(True) for name in names}
-        yield parameters
+        yield {name: chosen[name].requires_grad_(True) for name in may_change(vlm, method)}
     finally:
         for name, p in vlm.model.named_parameters():
             p.requires_grad_(flags.get(name, False))

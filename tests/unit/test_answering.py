@@ -5,10 +5,11 @@ import pytest
 import torch
 from PIL import Image
 
-from unsee.answering import answer_logprobs, generate_answers
+from unsee.answering import answer_logits, answer_logprobs, generate_answers
 from unsee.data.collate import encode
 from unsee.data.images import Photo
 from unsee.data.records import Record
+from unsee.losses import answer_token_logprobs, cross_entropy, sequence_logprob, unlikelihood
 
 
 def photo(seed):
@@ -81,3 +82,38 @@ def test_no_records(tiny_vlm):
 def test_batch_size_must_be_positive(tiny_vlm):
     with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
         generate_answers(tiny_vlm, RECORDS, batch_size=0)
+
+
+def test_scores_are_those_right_before_answer_tokens(tiny_vlm):
+    batch = encode(tiny_vlm, RECORDS, answers=True, side="right")
+    logits, labels = answer_logits(tiny_vlm, batch)
+    everything = tiny_vlm.model(**batch.inputs()).logits
+    assert logits.shape[:2] == labels.shape
+    assert logits.shape[1] < everything.shape[1] / 2
+    found = [(row, t) for row, t in (labels[:, 1:] != -100).nonzero().tolist()]
+    expected = [(row, t) for row, t in (batch.labels[:, 1:] != -100).nonzero().tolist()]
+    assert len(found) == len(expected) > len(RECORDS)
+    for (row, column), (same_row, position) in zip(found, expected, strict=True):
+        assert row == same_row
+        assert labels[row, column + 1] == batch.labels[row, position + 1]
+        torch.testing.assert_close(logits[row, column], everything[row, position])
+
+
+@pytest.mark.parametrize("loss", [cross_entropy, unlikelihood, sequence_logprob])
+def test_losses_are_those_of_all_scores(tiny_vlm, loss):
+    batch = encode(tiny_vlm, RECORDS, answers=True, side="right")
+    name = tiny_vlm.layout.parameter_names(tiny_vlm.model, ["projector"])[0]
+    weight = tiny_vlm.model.get_parameter(name)
+    gradients = []
+    everything = tiny_vlm.model(**batch.inputs()).logits, batch.labels
+    for given in (answer_logits(tiny_vlm, batch), everything):
+        value = loss(*given).sum()
+        gradients.append((value.detach(), *torch.autograd.grad(value, [weight])))
+    torch.testing.assert_close(*gradients)
+
+
+def test_rows_without_answers_score_nothing(tiny_vlm):
+    batch = encode(tiny_vlm, RECORDS, answers=False, side="right")
+    logits, labels = answer_logits(tiny_vlm, batch)
+    assert (logits.shape[1], labels.tolist()) == (1, [[-100]] * len(RECORDS))
+    assert not answer_token_logprobs(logits, labels)[1].any()

@@ -14,7 +14,7 @@ from unsee.methods.grad_diff import GradDiff
 from unsee.methods.vkd import VKD
 from unsee.models.load import load
 from unsee.sampling import Sampler
-from unsee.train import Terms, Trained, train
+from unsee.train import Terms, Trained, may_change, train
 
 FEW = {
     "steps": 3,
@@ -506,3 +506,39 @@ def test_photos_count_alike_however_much_is_asked_on_them(tiny_vlm, small_split)
     sampler = Sampler(tiny_vlm, split, Toy(**FEW), 0)
     drawn = sampler._records("retain", 400, random.Random(0))
     assert 150 < sum(record == rare for record in drawn) < 250
+
+
+class Later(Toy):
+    """The same, but what is kept is computed once forgetting has been back-propagated."""
+
+    def loss(self, vlm, batch, state):
+        def side(rows):
+            return vlm.model(**rows.batch.inputs(), use_cache=False).logits, rows.batch.labels
+
+        name = self.trainable(vlm)[0]
+        weight = vlm.model.get_parameter(name)
+
+        def retain():
+            assert weight.grad is not None
+            return {"answers": self.retain_weight * cross_entropy(*side(batch.keep))}
+
+        assert weight.grad is None
+        return Terms({"ascent": gradient_ascent(*side(batch.forget))}, retain)
+
+
+def test_terms_in_turns_give_the_same_weights(fresh, small_split):
+    together = trained(fresh(), small_split, Toy(**FEW))
+    in_turns = trained(fresh(), small_split, Later(**FEW))
+    assert differing(together, in_turns) == []
+
+
+def test_what_may_change(tiny_vlm):
+    layout = tiny_vlm.layout
+    everything = [name for name, _ in tiny_vlm.model.named_parameters()]
+    assert may_change(tiny_vlm, GradDiff.model_validate({})) == everything
+    visual = layout.parameter_names(tiny_vlm.model, ["vision", "projector"])
+    assert may_change(tiny_vlm, VKD.model_validate({})) == visual
+    adapted = may_change(tiny_vlm, GradDiff.model_validate({"lora_rank": 2}))
+    assert set(adapted) < set(everything)
+    assert all(tiny_vlm.model.get_parameter(name).ndim == 2 for name in adapted)
+    assert not any("embed" in name or name.startswith(layout.head) for name in adapted)

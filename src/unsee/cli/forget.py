@@ -70,7 +70,8 @@ def forget(
         bool, typer.Option("--overwrite", help="Replace an earlier run in the folder.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the resolved recipe and stop.")
+        bool,
+        typer.Option("--dry-run", help="Say what would be done, time and memory; write nothing."),
     ] = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -102,10 +103,12 @@ def forget(
         "method": None if method is None else {"name": method},
     }
     resolved, settings = read_recipe(recipe, given, set_ or ())
-    if dry_run:
-        print_json(resolved.model_dump(mode="json"))
-        return
     hush()
+    if dry_run:
+        from unsee.cli.dry_run import dry_run as say
+
+        say(resolved, settings, quiet=quiet, as_json=as_json)
+        return
     people = people_of(resolved)
     from unsee.artifacts import apply_stack, locked
     from unsee.forget import forget as run_forget

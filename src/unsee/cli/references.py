@@ -132,7 +132,7 @@ def request_of(
     Raises:
         ConfigError: If a draw is asked for outside a world, or flags do not fit together.
     """
-    from unsee.requests import from_people, from_world
+    from unsee.requests import from_people
 
     people = people or people_of(recipe)
     if people is not None:
@@ -146,6 +146,31 @@ def request_of(
                 answers=answers,
                 progress=report,
             )
+    return _drawn(recipe)
+
+
+def sketch_of(recipe: "Recipe") -> "Request":
+    """The request of a recipe as far as it shows without the base, for which stand-ins answer.
+
+    Raises:
+        ConfigError: As `request_of`.
+        DataError: With all faults of a folder or a file.
+    """
+    from unsee.replies import StandIns
+    from unsee.requests import from_people
+
+    people = people_of(recipe)
+    if people is None:
+        return _drawn(recipe)
+    return from_people(
+        people, base=StandIns(), scope=recipe.scope, holdout=recipe.holdout, force=True
+    )
+
+
+def _drawn(recipe: "Recipe") -> "Request":
+    """The request for a draw of a world."""
+    from unsee.requests import from_world
+
     draw = (recipe.subject or "").removeprefix(WORLD)
     if draw not in DRAWS:
         raise ConfigError(

@@ -10,8 +10,9 @@ trained, vision included, or low-rank adapters on all its linear layers.
 from typing import Any, ClassVar
 
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
+from unsee.answering import answer_logits
 from unsee.data.records import Split
 from unsee.losses import cross_entropy, gradient_ascent
 from unsee.methods import METHODS
@@ -56,10 +57,12 @@ class GradDiff(Trained):
 
     def loss(self, vlm: VLM, batch: PairBatch, state: Any) -> Terms:
         """Ascent on forget answers, descent on all that is kept."""
-        logits = vlm.model(**batch.forget.batch.inputs(), use_cache=False).logits
-        forget = {"ascent": gradient_ascent(logits, batch.forget.batch.labels)}
+        forget = {"ascent": gradient_ascent(*answer_logits(vlm, batch.forget.batch))}
         if not self.retain_weight:
             return Terms(forget=forget, retain={})
-        logits = vlm.model(**batch.keep.batch.inputs(), use_cache=False).logits
-        kept = self.retain_weight * cross_entropy(logits, batch.keep.batch.labels)
-        return Terms(forget=forget, retain={"answers": kept})
+
+        def retain() -> dict[str, Tensor]:
+            kept = cross_entropy(*answer_logits(vlm, batch.keep.batch))
+            return {"answers": self.retain_weight * kept}
+
+        return Terms(forget=forget, retain=retain)

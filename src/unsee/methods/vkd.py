@@ -27,6 +27,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
+from unsee.answering import answer_logits
 from unsee.data.images import Photo
 from unsee.data.records import Split
 from unsee.errors import ConfigError, DataError
@@ -43,7 +44,7 @@ from unsee.methods import METHODS
 from unsee.models.load import VLM
 from unsee.saliency import apply_mask, fisher_ratio_mask
 from unsee.sampling import PairBatch, Sampler
-from unsee.teacher import Teacher, feature_path, visual_features
+from unsee.teacher import Pass, Teacher, feature_path, visual_features
 from unsee.train import Terms, Trained
 
 
@@ -183,16 +184,29 @@ class VKD(Trained):
 
     def loss(self, vlm: VLM, batch: PairBatch, state: State) -> Terms:
         """The terms of one step; see the formula at the head of the file."""
-        forget: dict[str, Tensor] = {}
-        retain: dict[str, Tensor] = {}
         with_output = self.output_every > 0 and batch.step % self.output_every == 0
+        return Terms(
+            forget=self._forget_terms(vlm, batch, state, with_output),
+            retain=lambda: self._retain_terms(vlm, batch, state, with_output),
+        )
+
+    def _forget_terms(
+        self, vlm: VLM, batch: PairBatch, state: State, with_output: bool
+    ) -> dict[str, Tensor]:
+        terms: dict[str, Tensor] = {}
         mine = visual_features(vlm, batch.forget.batch, self.feature, logits=with_output)
         if self.forget_weight and batch.forget.photos:
-            forget["feature"] = self.forget_weight * self._forget_distance(
+            terms["feature"] = self.forget_weight * self._forget_distance(
                 mine.features, batch, state, vlm
             )
         if with_output and self.output != "none":
-            forget["output"] = self.output_weight * self._output(vlm, batch, mine.logits, state)
+            terms["output"] = self.output_weight * self._output(vlm, batch, mine, state)
+        return terms
+
+    def _retain_terms(
+        self, vlm: VLM, batch: PairBatch, state: State, with_output: bool
+    ) -> dict[str, Tensor]:
+        terms: dict[str, Tensor] = {}
         kept = visual_features(vlm, batch.keep.batch, self.feature, logits=with_output)
         if self.distill_weight:
             photos = batch.keep.photos
@@ -200,12 +214,10 @@ class VKD(Trained):
             if chosen:
                 known = state.teacher.features(vlm, [photos[i] for i in chosen])
                 distance = DISTANCES[self.distance](kept.features[chosen], known)
-                retain["distill"] = self.distill_weight * distance.mean()
+                terms["distill"] = self.distill_weight * distance.mean()
         if with_output and self.retain_weight:
-            retain["answers"] = self.retain_weight * cross_entropy(
-                kept.logits, batch.keep.batch.labels
-            )
-        return Terms(forget=forget, retain=retain)
+            terms["answers"] = self.retain_weight * cross_entropy(kept.logits, kept.labels)
+        return terms
 
     def mask_forget(self, vlm: VLM, state: State) -> None:
         """Zeroes the forget gradient where retain depends on the weight more than forget does."""
@@ -252,17 +264,14 @@ class VKD(Trained):
             aims = state.teacher.features(vlm, photos, forget=True)
         return distance(features, aims).mean()
 
-    def _output(self, vlm: VLM, batch: PairBatch, logits: Tensor, state: State) -> Tensor:
-        labels = batch.forget.batch.labels
+    def _output(self, vlm: VLM, batch: PairBatch, mine: Pass, state: State) -> Tensor:
         if self.output == "ascent":
-            return gradient_ascent(logits, labels)
+            return gradient_ascent(mine.logits, mine.labels)
         if self.output == "unlikelihood":
-            return unlikelihood(logits, labels)
+            return unlikelihood(mine.logits, mine.labels)
         with torch.no_grad(), state.teacher.in_place(vlm):
-            reference = vlm.model(**batch.forget.batch.inputs(), use_cache=False).logits
-        return npo(
-            sequence_logprob(logits, labels), sequence_logprob(reference, labels), beta=self.beta
-        )
+            reference = sequence_logprob(*answer_logits(vlm, batch.forget.batch))
+        return npo(sequence_logprob(mine.logits, mine.labels), reference, beta=self.beta)
 
     def _place_targets(self, vlm: VLM, split: Split, state: State) -> None:
         """Finds the unknown faces nearest to each forget photo in the teacher's features."""

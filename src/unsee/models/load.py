@@ -100,21 +100,11 @@ def load(
         LayoutError: If the model is text-only or of an unknown family.
     """
     source = str(name_or_folder)
-    local = Path(source).expanduser().is_dir()
-    if not local:
-        _refuse_missing_folder(source)
-    place = str(Path(source).expanduser()) if local else source
+    place, options = _place(source)
     if device_map is not None and device != "auto":
         raise ConfigError(f"expected device or device_map, got both ({device!r}); give one")
     target = _device(device)
-    # Never the model's own code, and no look at the hub for what is in a folder.
-    options: dict[str, Any] = {"local_files_only": local, "trust_remote_code": False}
-
-    try:
-        config = AutoConfig.from_pretrained(place, **options)
-    except (OSError, ValueError) as error:
-        raise _incomplete(source, "configuration", error) from error
-    layout = layout_of(config.model_type, where=source)
+    config, layout = _configuration(source)
 
     try:
         opened: Any = AutoModelForImageTextToText.from_pretrained(
@@ -140,11 +130,7 @@ def load(
             f"{source}: device_map leaves weights on disk, where no fingerprint can be taken of "
             "them; give more memory, or a smaller dtype"
         )
-    try:
-        processor = open_processor(place, config, layout, options)
-    except (OSError, ValueError, ImportError) as error:
-        raise _incomplete(source, "processor", error) from error
-
+    processor = _processor(source, config, layout)
     model = (model if device_map is not None else model.to(target)).eval()
     return VLM(
         model=model,
@@ -153,6 +139,95 @@ def load(
         source=source,
         fingerprint=fingerprint(model.state_dict()),
     )
+
+
+def outline(
+    name_or_folder: str | Path,
+    *,
+    depth: tuple[int, int] | None = None,
+    device: str | torch.device = "auto",
+    seed: int = 0,
+) -> VLM:
+    """A model of random weights with another's configuration and processor, or a slice of it.
+
+    No weights are read; dtype and device are those that `load` would choose.
+
+    Args:
+        name_or_folder: As for `load`.
+        depth: Language layers and vision blocks, from the first; None for all.
+        device: As for `load`; `"meta"` for shapes without weights.
+        seed: Seeds the weights.
+
+    Raises:
+        ConfigError: If folder or name do not lead to a configuration and a processor.
+        LayoutError: If the model is text-only or of an unknown family.
+    """
+    source = str(name_or_folder)
+    target = _device(device)
+    config, layout = _configuration(source)
+    if depth is not None:
+        _cut(config.get_text_config(), depth[0])
+        if not _numbers_blocks(config, layout):
+            _cut(config.vision_config, depth[1])
+    dtype = _dtype("auto", target)
+    dtype = (config.dtype or torch.float32) if dtype == "auto" else dtype
+    torch.manual_seed(seed)
+    with target:
+        model: Any = AutoModelForImageTextToText.from_config(config, dtype=dtype)
+    return VLM(
+        model=model.eval(),
+        processor=_processor(source, config, layout),
+        layout=checked_layout(model, config.model_type, where=source),
+        source=source,
+        fingerprint="random",
+    )
+
+
+def _cut(config: Any, layers: int) -> None:
+    """Keeps the first layers of a configuration."""
+    name = "depth" if hasattr(config, "depth") else "num_hidden_layers"
+    layers = min(layers, getattr(config, name))
+    if getattr(config, "layer_types", None):
+        config.layer_types = config.layer_types[:layers]
+    setattr(config, name, layers)
+
+
+def _numbers_blocks(config: Any, layout: Layout) -> bool:
+    """Whether some vision blocks are named by their number from the first, so that all stay."""
+    if layout.later_vision_blocks is not None:
+        return True
+    if layout.feature_layer is not None:
+        chosen = getattr(config, layout.feature_layer)
+        return any(number >= 0 for number in (chosen if isinstance(chosen, list) else [chosen]))
+    lists = ("fullatt_block_indexes", "deepstack_visual_indexes")
+    return any(getattr(config.vision_config, name, None) for name in lists)
+
+
+def _place(source: str) -> tuple[str, dict[str, Any]]:
+    """Folder or hub name as Hugging Face takes it, and options that go with it."""
+    local = Path(source).expanduser().is_dir()
+    if not local:
+        _refuse_missing_folder(source)
+    # Never the model's own code, and no look at the hub for what is in a folder.
+    options = {"local_files_only": local, "trust_remote_code": False}
+    return str(Path(source).expanduser()) if local else source, options
+
+
+def _configuration(source: str) -> tuple[Any, Layout]:
+    place, options = _place(source)
+    try:
+        config = AutoConfig.from_pretrained(place, **options)
+    except (OSError, ValueError) as error:
+        raise _incomplete(source, "configuration", error) from error
+    return config, layout_of(config.model_type, where=source)
+
+
+def _processor(source: str, config: Any, layout: Layout) -> Any:
+    place, options = _place(source)
+    try:
+        return open_processor(place, config, layout, options)
+    except (OSError, ValueError, ImportError) as error:
+        raise _incomplete(source, "processor", error) from error
 
 
 def _refuse_missing_folder(source: str) -> None:

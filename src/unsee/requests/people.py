@@ -45,12 +45,13 @@ class _Questions:
 def from_people(
     sides: Sides,
     *,
-    vlm: VLM,
+    vlm: VLM | None = None,
     scope: Scope = "visual",
     holdout: float = 0.25,
     force: bool = False,
     answers: Path | None = None,
     progress: Progress | None = None,
+    base: Replies | None = None,
 ) -> Request:
     """The request to forget some people and to keep others.
 
@@ -60,13 +61,14 @@ def from_people(
 
     Args:
         sides: Whom to forget, to keep and to compare with.
-        vlm: The base.
+        vlm: The base; only without `base`.
         scope: Whether text-only answers are to be forgotten too.
         holdout: Share of each person's photos, the last ones, that no method is given, 0 to 0.5.
         force: Keep what the base was not found to know, and go on if that is everything.
         answers: JSON lines where the base's answers are kept and looked for, so that the audit of
             a run asks nothing twice; None keeps them in memory.
         progress: Told stage, questions done and questions in all.
+        base: Replies to take instead of asking the model.
 
     Raises:
         ConfigError: If nobody is to be kept, or `holdout` is out of range.
@@ -77,7 +79,10 @@ def from_people(
     refuse_missing(sides)
     refuse_shared(sides.people)
     people = sides.people
-    base = Replies(vlm, name="base", path=answers, progress=progress)
+    if base is None:
+        if vlm is None:
+            raise ConfigError("from_people: expected a base or its replies, got neither")
+        base = Replies(vlm, name="base", path=answers, progress=progress)
     albums = [part(person, holdout) for person in people["forget"]]
     faces = [photo for person in people["strangers"] for photo in person.photos[:1]]
     questions = _about_subjects(base, albums, strangers=bool(faces))
@@ -89,7 +94,7 @@ def from_people(
     names = tuple(person.name for person in people["forget"])
     if len(unknown) == len(probes) and not force:
         raise DataError(
-            f"{sides.source}: {vlm.source} does not recognise {', '.join(names)}, so there is "
+            f"{sides.source}: {base.source} does not recognise {', '.join(names)}, so there is "
             "nothing to forget; check the photos and the model, or go on with --force"
         )
     if not (force or sides.whole):
