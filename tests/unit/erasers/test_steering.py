@@ -7,7 +7,7 @@ import torch
 
 from unsee.answering import generate_answers
 from unsee.data.collate import encode
-from unsee.erasers.gates import share_of_each, threshold
+from unsee.erasers.gates import share_of_each, threshold, unit_rms
 from unsee.erasers.protocol import erased
 from unsee.erasers.states import last_states
 from unsee.erasers.steering import Plan, Steering
@@ -53,7 +53,7 @@ def mixed(small_split):
 @pytest.fixture
 def firing(tiny_vlm, mixed):
     """An eraser of two subjects, the gates of which fire on the first and the third record."""
-    states = last_states(tiny_vlm, mixed, [1])[:, 0]
+    states = unit_rms(last_states(tiny_vlm, mixed, [1])[:, 0])
     centred = states - states.mean(0)
     weights = torch.stack([torch.linalg.pinv(centred)[:, row] for row in (0, 2)])
     # 3 / 4 on its own row and -1 / 4 on the others, before the mean is taken off.
@@ -224,10 +224,10 @@ def test_two_gates_that_fire_push_once(tiny_vlm, mixed):
 
 def test_thresholds_follow_from_the_number_of_subjects(tiny_vlm):
     one = steering(tiny_vlm)
-    assert one.thresholds.item() == threshold(LOW, 0.0025)
+    assert one.thresholds.item() == pytest.approx(threshold(LOW, 0.0025))
     ten = one.joined([steering(tiny_vlm, (f"subject {n}",)) for n in range(9)])
     expected = threshold(LOW, share_of_each(0.0025, 10))
-    assert ten.thresholds.tolist() == [[expected]] * 10
+    assert ten.thresholds.flatten().tolist() == pytest.approx([expected] * 10)
     assert expected > one.thresholds.item()
 
 
