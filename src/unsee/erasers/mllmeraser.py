@@ -78,8 +78,9 @@ class MLLMEraser(Settings):
         direction_at: "output" reads r at the output of a layer but adds it at its input, as the
             released code does.
         skipped_layers: Layers left out of `layers`; the released code's LLaVA run lacks 17.
-        task_strengths: s by form of the question, as the released code has it; used by
-            `Steering.for_task` alone.
+        task_strengths: s by form of the question, as the released code has it, for answers and
+            probabilities of records; `strength` for forms that are not named, and wherever the
+            model is called by somebody else.
     """
 
     kind: ClassVar[str] = "eraser"

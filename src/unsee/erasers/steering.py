@@ -11,7 +11,7 @@ from torch import Tensor
 
 from unsee.erasers.gates import share_of_each, threshold, unit_rms
 from unsee.erasers.protocol import Scope
-from unsee.errors import ArtifactError, ConfigError, LayoutError
+from unsee.errors import ArtifactError, LayoutError
 from unsee.models.hooks import Edit, Pass
 from unsee.models.load import VLM
 
@@ -36,7 +36,7 @@ class Plan:
         scope: "visual" never looks at prompts without a photo.
         false_fire: Share of requests that may be pushed though they ask for nobody who is erased,
             whatever the number of subjects; calibrated gate only.
-        task_strengths: s for the released code's tasks, by form of the question; see `for_task`.
+        task_strengths: s by form of the question, where the pass knows it; `strength` elsewhere.
     """
 
     family: str
@@ -140,23 +140,6 @@ class Steering:
             notes=tuple(note for part in parts for note in part.notes),
         )
 
-    def for_task(self, form: str) -> "Steering":
-        """The same with the strength of a task, as the released code has it.
-
-        Args:
-            form: As in `unsee.data.records.FORMS`.
-
-        Raises:
-            ConfigError: If no strength was given for it.
-        """
-        strengths = dict(self.plan.task_strengths)
-        if form not in strengths:
-            raise ConfigError(
-                f"task {form!r}: expected one of {', '.join(strengths) or 'none'}; "
-                "give it a strength with --set method.task_strengths"
-            )
-        return replace(self, plan=replace(self.plan, strength=strengths[form]))
-
     def respond(self) -> dict[str, Tensor]:
         """Scores of seeded probes above the thresholds, and how far each push goes along them."""
         width = self.weights.shape[-1]
@@ -231,6 +214,12 @@ class _Acting:
         moved = hidden - push[:, None].to(hidden.dtype)
         return torch.where((where & rows[:, None])[..., None], moved, hidden)
 
+    def strength(self, now: Pass, rows: int) -> Tensor:
+        """The strength s of each row, (batch, 1)."""
+        known, usual = dict(self.plan.task_strengths), self.plan.strength
+        found = [known.get(form, usual) for form in now.forms] or [usual] * rows
+        return torch.tensor(found, device=self.directions.device)[:, None]
+
     def last(self, hidden: Tensor, now: Pass) -> Tensor:
         """State of each row's last prompt token, (batch, width)."""
         return hidden[torch.arange(len(hidden), device=hidden.device), now.last].float()
@@ -247,7 +236,8 @@ class _Published(_Acting):
             if not now.prefill or not rows.any():
                 return hidden
             gates = self.last(hidden, now) @ weights.T
-            return self.pushed(hidden, now, self.plan.strength * gates @ directions, rows)
+            push = self.strength(now, len(hidden)) * (gates @ directions)
+            return self.pushed(hidden, now, push, rows)
 
         return steer
 
@@ -270,7 +260,7 @@ class _Calibrated(_Acting):
             fires, who = now.memo[self]
             if not fires.any():
                 return hidden
-            push = self.plan.strength * self.directions[who, number]
+            push = self.strength(now, len(hidden)) * self.directions[who, number]
             return self.pushed(hidden, now, push, fires)
 
         return steer
