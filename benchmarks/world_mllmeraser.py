@@ -104,7 +104,7 @@ def lines(found: dict[str, Any]) -> list[str]:
         f"{name} {summary[name]:.3f}" if isinstance(summary[name], float) else f"{name} not scored"
         for name in ("score", "forget_gap", "over_forgetting", "keep")
     )
-    return [*out, "", f"{figures}; {found['seconds_a_fit']:.0f} s a fit, where what is kept is read once a seed."]
+    return [*out, "", f"{figures}; {found['seconds_a_fit']:.0f} s a fit, what is kept once a seed."]
 
 
 def main() -> None:

@@ -12,8 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-import unsee
-from unsee.artifacts import atomic_write_bytes, cache_folder, fingerprint
+from unsee.artifacts import atomic_write_bytes, cache_folder, fingerprint, versions
 from unsee.data.collate import question_text
 from unsee.data.records import Record
 from unsee.models.load import VLM
@@ -45,7 +44,7 @@ def remembered(
     Returns:
         The tensors, on the CPU.
     """
-    told = json.dumps([unsee.__version__, vlm.identity, str(vlm.dtype), what], sort_keys=True)
+    told = json.dumps([versions(), vlm.identity, str(vlm.dtype), what], sort_keys=True)
     digest = hashlib.sha256(told.encode()).hexdigest()[:16]
     path = cache_folder() / FOLDER / f"{vlm.fingerprint}-{digest}.safetensors"
     now = probe().float().cpu()
