@@ -6,7 +6,7 @@
 
 Five photos a person, scope visual; draws A, B and C with three seeds each, pooled, and all twelve
 people at once with the same seeds. Cells are kept in `runs/world-mllmeraser`; when all are there,
-or with `--collect`, which names those that are not, `docs/results/world-mllmeraser.{json,md}` are
+or with `--collect`, which names those that are not, `docs/results/mllmeraser.{json,md}` are
 written. `--dev` tries settings on the development draw alone, where every choice is made, and
 prints the same bars.
 """
@@ -22,7 +22,7 @@ from unsee.metrics.intervals import mean_interval
 from unsee.settings import overrides
 from unsee.world import materialise
 
-RESULT = Path("docs/results/world-mllmeraser.json")
+RESULT = Path("docs/results/mllmeraser.json")
 GATES: dict[str, dict[str, Any]] = {
     "calibrated": {},
     # One try on development people; not tuned.
@@ -104,7 +104,7 @@ def lines(found: dict[str, Any]) -> list[str]:
         f"{name} {summary[name]:.3f}" if isinstance(summary[name], float) else f"{name} not scored"
         for name in ("score", "forget_gap", "over_forgetting", "keep")
     )
-    return [*out, "", f"{figures}; {found['seconds_a_fit']:.0f} s a fit."]
+    return [*out, "", f"{figures}; {found['seconds_a_fit']:.0f} s a fit, what is kept once a seed."]
 
 
 def main() -> None:
@@ -144,7 +144,7 @@ def collect(table: Table) -> None:
     page = [
         "# MLLMEraser on the built-in world",
         "",
-        f"Made by `{content['command']}`; raw figures in `world-mllmeraser.json`. "
+        f"Made by `{content['command']}`; raw figures in `mllmeraser.json`. "
         f"{content['photos_per_person']} photos a person, seeds {list(SEEDS)}, scope visual, open "
         "questions of the reported half.",
     ]

@@ -33,6 +33,15 @@ def _no_network():
     patch.undo()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory):
+    """Nothing is read from the user's cache, or left there."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("UNSEE_CACHE", str(tmp_path_factory.mktemp("cache")))
+    yield
+    patch.undo()
+
+
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory):
     """A folder with a random LLaVA; shared by the whole run, so it is not to be changed."""

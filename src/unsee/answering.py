@@ -11,7 +11,7 @@ from torch import Tensor
 from unsee.data.collate import Batch, encode, question_text
 from unsee.data.records import Record
 from unsee.losses import IGNORED_LABEL, answer_token_logprobs
-from unsee.models.hooks import scoring
+from unsee.models.hooks import asking, scoring
 from unsee.models.load import VLM
 
 Progress = Callable[[int, int], None]
@@ -42,7 +42,7 @@ def generate_answers(
     for rows in _batches(vlm, records, batch_size):
         batch = encode(vlm, [records[row] for row in rows], answers=False, side="left")
         batch = batch.to(vlm.device)
-        with torch.inference_mode():
+        with torch.inference_mode(), asking([records[row].form for row in rows]):
             tokens = vlm.model.generate(
                 **batch.inputs(),
                 do_sample=False,
@@ -111,7 +111,8 @@ def answer_logprobs(
     for rows in _batches(vlm, records, batch_size):
         batch = encode(vlm, [records[row] for row in rows], answers=True, side="right")
         batch = batch.to(vlm.device)
-        with torch.inference_mode(), scoring(batch.labels == IGNORED_LABEL):
+        told = scoring(batch.labels == IGNORED_LABEL), asking([records[row].form for row in rows])
+        with torch.inference_mode(), told[0], told[1]:
             logprob, scored = answer_token_logprobs(*answer_logits(vlm, batch))
         sums[rows] = logprob.double().sum(1).cpu().numpy()
         counts[rows] = scored.sum(1).cpu().numpy()

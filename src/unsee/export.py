@@ -52,7 +52,8 @@ def export(
 
     Raises:
         ConfigError: If not one of `merged` and `peft` is given, or the base cannot be opened.
-        ArtifactError: If the folder holds something, a run is refused, or it has no adapter.
+        ArtifactError: If the folder holds something, a run is refused, it has no adapter, or it is
+            an eraser, which acts at test time.
     """
     folder = merged if merged is not None else peft
     if folder is None or (merged is not None and peft is not None):
@@ -62,6 +63,8 @@ def export(
         )
     folder, stack = Path(folder), [*map(Path, artifacts), Path(run)]
     manifest = load_manifest(stack[-1])
+    for place in stack:
+        _check_weights(place)
     if peft is not None:
         _check_adapter(stack[-1], manifest)
     with _drafted(folder, "--merged" if peft is None else "--peft") as draft:
@@ -84,6 +87,15 @@ def _opened(stack: Sequence[Path], manifest: Mapping[str, Any], base: Any) -> VL
         raise ConfigError(f"{error}; if the base is elsewhere, give it by --base") from error
     apply_stack(vlm, stack)
     return vlm
+
+
+def _check_weights(run: Path) -> None:
+    kind = load_manifest(run)["kind"]
+    if kind == "eraser":
+        raise ArtifactError(
+            f"{run}: expected a run that changed weights, got an eraser, which acts at test time "
+            "and has no merged checkpoint and no adapter; give it to ask and audit by --artifact"
+        )
 
 
 def _check_adapter(run: Path, manifest: Mapping[str, Any]) -> None:

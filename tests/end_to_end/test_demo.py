@@ -89,6 +89,27 @@ def test_the_demo_forgets_and_keeps(demo_report):
     assert demo_report.request.draw == "A"
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_demo_s_second_row_is_the_eraser_s(demo, demo_report):
+    folder = demo[0] / "runs" / "demo-mllmeraser"
+    report = Report.model_validate(json.loads((folder / "report.json").read_text("utf-8")))
+    rows = [line.split()[0] for line in demo[1].splitlines() if line.split()]
+    assert rows.index("vkd") + 1 == rows.index("mllmeraser")
+    assert "Report of the eraser: runs/demo-mllmeraser/report.html" in demo[1]
+    assert report.method.kind == "eraser"
+    # One request; what base and gold said is not asked again.
+    asked = [json.loads(line) for line in (folder / "answers.jsonl").read_text().splitlines()]
+    assert len({row["model"] for row in asked}) == 1
+    for name in ("base", "gold"):
+        assert report.model(name) == demo_report.model(name)
+    base, erased = report.model("base"), report.model("erased")
+    for name in ("forget_seen", "forget_unseen"):
+        assert erased.cell(name).value < 0.3 * base.cell(name).value
+    assert erased.cell("forget_text").value == base.cell("forget_text").value
+    assert (folder / "report.html").is_file()
+
+
 class Page(HTMLParser):
     """Collects open elements that were never closed, and what the page would load."""
 

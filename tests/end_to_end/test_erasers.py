@@ -64,15 +64,21 @@ def test_forget_ask_and_audit_at_test_time(people, knowing_folder, tmp_path):
     for runs in ([trained, out], [out, trained]):
         over = [word for run in runs for word in ("--artifact", run)]
         assert done(*asked, *over).stdout != "Jane Doe\n"
-    for words in (
-        ["forget", knowing_folder, *sides, "--artifact", out, "--out", tmp_path / "next", *few],
-        ["export", out, "--merged", tmp_path / "merged"],
+    no_file = "which acts at test time and has no merged checkpoint and no adapter; give it to ask"
+    for words, match in (
+        (
+            ["forget", knowing_folder, *sides, "--artifact", out, "--out", tmp_path / "next", *few],
+            "expected weights, got an eraser, which changes none",
+        ),
+        (["export", out, "--merged", tmp_path / "next"], no_file),
+        (["export", out, "--peft", tmp_path / "next"], no_file),
+        (["export", trained, "--artifact", out, "--merged", tmp_path / "next"], no_file),
     ):
         refused = unsee(*words)
         assert refused.exit_code == 2
-        assert "expected weights, got an eraser, which changes none" in refused.stderr
+        assert match in refused.stderr
+        assert refused.stderr.count("\n") == 1
         assert not (tmp_path / "next").exists()
-        assert not (tmp_path / "merged").exists()
 
     damaged = out / "eraser.safetensors"
     damaged.write_bytes(damaged.read_bytes()[:-4])

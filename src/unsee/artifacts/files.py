@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from platformdirs import user_cache_path
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -23,6 +24,7 @@ from unsee.errors import ArtifactError
 FORMAT = 1
 MANIFEST = "manifest.json"
 DRAFT = ".partial"
+CACHE_VARIABLE = "UNSEE_CACHE"
 MANIFEST_KEYS = frozenset(
     {"format", "kind", "base_fingerprint", "base_source", "files", "tensors", "canary"}
 )
@@ -32,6 +34,12 @@ def versions() -> dict[str, str]:
     """Versions of Python, of this package and of what decides its numbers."""
     packages = ("unsee", "torch", "transformers", "tokenizers", "peft", "numpy", "pillow")
     return {"python": platform.python_version()} | {name: version(name) for name in packages}
+
+
+def cache_folder() -> Path:
+    """Where things are kept between runs; `UNSEE_CACHE` overrides the system's place."""
+    override = os.environ.get(CACHE_VARIABLE)
+    return Path(override) if override else user_cache_path("unsee", appauthor=False)
 
 
 def fingerprint(state: Mapping[str, Tensor]) -> str:

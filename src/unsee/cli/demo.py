@@ -1,7 +1,7 @@
-"""`unsee demo`: the built-in world, one draw, the default method, end to end."""
+"""`unsee demo`: the built-in world, one draw, the default method and the eraser, end to end."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,6 +19,7 @@ from unsee.cli.session import (
 
 MODEL = "world:llava"
 SUBJECT = "world:A"
+ERASER = "mllmeraser"
 
 
 @verb
@@ -35,8 +36,9 @@ def demo(
 ) -> None:
     """Make a small model forget four drawn people, and report what is left.
 
-    Needs no download and at most five minutes. The people are fictitious, so their photos are in
-    the report.
+    Once by training, and beside it by an eraser at test time, which leaves the weights alone; its
+    report lies in a second folder. Needs no download and at most five minutes. The people are
+    fictitious, so their photos are in the reports.
 
     Example: unsee demo --open
     """
@@ -49,35 +51,62 @@ def demo(
 
     given = {"model": MODEL, "subject": SUBJECT, "seeds": [seed], "out": str(out)}
     recipe, method = read_recipe(None, given)
+    _, eraser = read_recipe(None, {**given, "method": {"name": ERASER}})
+    beside = out.with_name(f"{out.name}-{ERASER}")
+    results = []
     with progress(quiet=quiet) as report:
         vlm = open_model(MODEL, report)
+        gold = open_model(gold_of(MODEL) or MODEL)
         request = request_of(recipe, vlm, run=out, force=False, report=report)
-        run = forget(
-            vlm,
-            request,
-            method=method,
-            seed=seed,
-            out=out,
-            command=command_line(),
-            progress=report,
-            overwrite=overwrite,
-        )
-        result = audit(
-            vlm,
-            request,
-            artifact=run,
-            gold=open_model(gold_of(MODEL) or MODEL),
-            out=out,
-            seed=seed,
-            command=command_line(),
-            embed_photos=True,
-            progress=report,
-        )
+        for settings, folder in ((method, out), (eraser, beside)):
+            run = forget(
+                vlm,
+                request,
+                method=settings,
+                seed=seed,
+                out=folder,
+                command=command_line(),
+                progress=report,
+                overwrite=overwrite,
+            )
+            results.append(
+                audit(
+                    vlm,
+                    request,
+                    artifact=run,
+                    gold=gold,
+                    out=folder,
+                    cache=out,
+                    seed=seed,
+                    command=command_line(),
+                    embed_photos=True,
+                    progress=report,
+                )
+            )
     page = out / "report.html"
     if as_json:
-        print_json(summary_of(result, out))
+        print_json({**summary_of(results[0], out), ERASER: summary_of(results[1], beside)})
     else:
-        show(result)
+        show(results[0])
+        _side_by_side(results)
+        typer.echo(f"Report of the eraser: {beside / 'report.html'}")
         typer.echo(f"Report: {page}")
     if open_:
         typer.launch(str(page))
+
+
+def _side_by_side(results: list[Any]) -> None:
+    """A row a method."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from unsee.report import wording
+
+    sets = ("forget_seen", "forget_unseen", "forget_text")
+    titles = ("given photos", "other photos", "by name")
+    table = Table("left by", *titles, "keep", "took", "verdict", box=None)
+    for result in results:
+        cells = [wording.value_or_reason(result.model("erased").cell(name)) for name in sets]
+        keep, took = wording.figure(result.summary.keep), wording.duration(result.cost.wall_s)
+        table.add_row(result.method.name, *cells, keep, took, result.verdict.rung)
+    Console().print(table)

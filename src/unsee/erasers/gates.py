@@ -5,7 +5,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 # Thresholds beyond the scores at hand are read off this share of the highest of them.
-TAIL = 0.05
+TAIL = 0.1
+# So many of a subject's own questions a gate should catch where it can.
+CAUGHT = 0.75
 _NEWTON_STEPS = 50
 
 
@@ -48,6 +50,11 @@ def rank_one_gate(
     gram = low.T @ forget_gram.double() @ low
     gram.diagonal().add_(ridge)
     return low @ torch.linalg.solve(gram, low.T @ forget_sum.double())
+
+
+def unit_rms(states: Float[Tensor, "*rows width"]) -> Float[Tensor, "*rows width"]:
+    """States of root mean square 1, as a layer reads them behind its norm, but for its scale."""
+    return states * states.square().mean(-1, keepdim=True).clamp_min(1e-12).rsqrt()
 
 
 def logistic_gate(
@@ -102,37 +109,46 @@ def cross_fitted(
     forget: Float[Tensor, "row width"],
     keep: Float[Tensor, "kept width"],
     weights: Float[Tensor, " kept"],
-    folds: Int[Tensor, " kept"],
+    forget_folds: Int[Tensor, " row"],
+    keep_folds: Int[Tensor, " kept"],
     *,
     ridge: float,
-) -> tuple[Float[Tensor, " width"], Float[Tensor, ""], Float[Tensor, " kept"]]:
-    """A logistic gate on all states, and scores of the keep states by gates that had not seen them.
+) -> tuple[
+    Float[Tensor, " width"], Float[Tensor, ""], Float[Tensor, " row"], Float[Tensor, " kept"]
+]:
+    """A logistic gate on all states, and the scores of states by gates that had not seen them.
 
     Args:
         forget: As for `logistic_gate`, like the next two.
         keep: States in which not to fire.
         weights: How much each keep state counts.
-        folds: Of each keep state; one gate is fitted without each of them.
+        forget_folds: Of each forget state; one gate is fitted without each fold of both sides.
+        keep_folds: Of each keep state, of the same numbers.
         ridge: As there.
 
     Returns:
-        w, b, ascending scores of the keep states.
+        w, b, ascending scores of the forget states, and of the keep states. Where one fold is a
+        whole side, nothing of that side is left out.
     """
-    scores = torch.zeros(len(keep), dtype=torch.float64, device=keep.device)
-    for fold in folds.unique():
-        unseen = folds == fold
-        w, b = logistic_gate(forget, keep[~unseen], weights[~unseen], ridge=ridge)
-        scores[unseen] = keep[unseen].double() @ w + b
+    found = [torch.zeros(len(side), dtype=torch.float64) for side in (forget, keep)]
+    for fold in torch.cat([forget_folds, keep_folds]).unique():
+        mine, others = forget_folds == fold, keep_folds == fold
+        seen = torch.ones_like(mine) if mine.all() else ~mine
+        kept = torch.ones_like(others) if others.all() else ~others
+        w, b = logistic_gate(forget[seen], keep[kept], weights[kept], ridge=ridge)
+        found[0][mine] = forget[mine].double() @ w + b
+        found[1][others] = keep[others].double() @ w + b
     w, b = logistic_gate(forget, keep, weights, ridge=ridge)
-    return w, b, scores.sort().values
+    return w, b, found[0].sort().values, found[1].sort().values
 
 
 def threshold(scores: Float[Tensor, " kept"], false_fire: float) -> float:
     """The score above which a share of requests lies that should not fire.
 
-    Within the scores at hand it is their quantile. Beyond the highest `TAIL` of them the excess is
-    taken as exponential, so that rates smaller than one in so many scores can be read off too; for
-    lighter tails, such as the normal one, that errs towards less fire.
+    Within the scores at hand it is their quantile. Beyond the highest `TAIL` of them these are
+    taken as the tail of a normal distribution (a line through them on normal quantiles), so that
+    rates smaller than one in so many scores can be read off too. Heavier tails, such as the
+    exponential one, fire more often than is asked for there.
 
     Args:
         scores: Of states that should not fire, ascending.
@@ -142,9 +158,26 @@ def threshold(scores: Float[Tensor, " kept"], false_fire: float) -> float:
     tail = min(count, max(2, round(TAIL * count)))
     if false_fire * count >= tail:
         return float(torch.quantile(scores.double(), 1 - false_fire))
-    high = scores[count - tail :].double()
-    excess = (high - high[0]).mean()
-    return float(high[0] + excess * torch.log(torch.tensor(tail / count / false_fire)))
+    high = scores[count - tail :].double().cpu()
+    below = (torch.arange(count - tail, count, dtype=torch.float64) + 0.5) / count
+    normal = torch.special.ndtri(below)
+    apart = normal - normal.mean()
+    slope = (apart @ high) / apart.square().sum().clamp_min(1e-12)
+    wanted = -torch.special.ndtri(torch.tensor(false_fire, dtype=torch.float64))
+    return max(float(high[0]), float(high.mean() + slope * (wanted - normal.mean())))
+
+
+def ceiling(forget: Float[Tensor, " row"]) -> float:
+    """The highest threshold for a gate whose false fire cannot be told: too few people are kept.
+
+    The tail of a handful of people says nothing about others, and may lie beyond all that the
+    subject's own states reach; the eraser would then do nothing. Here `CAUGHT` of these fire, yet
+    none that the gate takes for more likely kept than not.
+
+    Args:
+        forget: Scores of the subject's states, none of which the gate had seen.
+    """
+    return max(0.0, float(torch.quantile(forget.double(), 1 - CAUGHT)))
 
 
 def share_of_each(false_fire: float, subjects: int) -> float:

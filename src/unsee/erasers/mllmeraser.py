@@ -9,8 +9,9 @@ recalling to refusing:
 
 | published                                      | `gate="calibrated"`, ours                       |
 |------------------------------------------------|-------------------------------------------------|
-| g = h . w at every layer, w the ridge solution | g = 1 where any subject's logistic score lies   |
-| on low-energy directions of retain states      | above its threshold, else 0; one decision a pass|
+| g = h . w at every layer, w the ridge solution | g = 1 where any subject's logistic score of     |
+| on low-energy directions of retain states      | h_last / rms(h_last) is above its threshold,    |
+|                                                | else 0; one decision a pass                     |
 
 What is published is told by the released code; the paper's own tables are not public to us. The
 strength is positive here and negative there. Ours differs, off by `gate="published"` and the two
@@ -18,6 +19,7 @@ switches: r is read where it is added (`direction_at`), no layer is skipped (`sk
 one strength serves all questions (`task_strengths`).
 """
 
+import math
 from pathlib import Path
 from typing import ClassVar
 
@@ -28,7 +30,7 @@ from torch import Tensor
 from unsee.data.records import Form, Split
 from unsee.erasers import ERASERS
 from unsee.erasers.directions import Contrast, Kind, direction
-from unsee.erasers.gates import cross_fitted, rank_one_gate
+from unsee.erasers.gates import ceiling, cross_fitted, rank_one_gate, threshold
 from unsee.erasers.protocol import Scope
 from unsee.erasers.rows import PERSON, Kept, Rows, asked_by_name, kept_states, varied
 from unsee.erasers.states import At
@@ -39,6 +41,8 @@ from unsee.settings import Settings
 
 # With less to keep, nothing can be said about how often a gate fires on it.
 FEWEST_KEPT = 8
+# With fewer people in these, nothing about how often it fires on others.
+FEW_PEOPLE = 20
 
 
 @ERASERS.register("mllmeraser")
@@ -52,7 +56,8 @@ class MLLMEraser(Settings):
             published gate, for all but the first.
         strength: s, > 0.
         positions: Push "all" prompt tokens, or the "last" alone.
-        false_fire: Share of other requests that may be pushed, for all active subjects together.
+        false_fire: Share of other requests that may be pushed, for all active subjects together;
+            fitted on fewer than `FEW_PEOPLE` others it is not known, as the eraser's notes say.
         ridge: Penalty of the calibrated gate's weights, on standardised states.
         gamma: Ridge of the published gate; 0.1 for LLaVA and 1.0 for Qwen2.5-VL in the released
             code, which sums over some 450 prompts.
@@ -73,8 +78,9 @@ class MLLMEraser(Settings):
         direction_at: "output" reads r at the output of a layer but adds it at its input, as the
             released code does.
         skipped_layers: Layers left out of `layers`; the released code's LLaVA run lacks 17.
-        task_strengths: s by form of the question, as the released code has it; used by
-            `Steering.for_task` alone.
+        task_strengths: s by form of the question, as the released code has it, for answers and
+            probabilities of records; `strength` for forms that are not named, and wherever the
+            model is called by somebody else.
     """
 
     kind: ClassVar[str] = "eraser"
@@ -86,7 +92,7 @@ class MLLMEraser(Settings):
     strength: float = Field(1.5, gt=0)
     positions: Positions = "all"
     false_fire: float = Field(0.0025, gt=0, lt=0.5)
-    ridge: float = Field(0.03, gt=0)
+    ridge: float = Field(0.2, gt=0)
     gamma: float = Field(0.1, gt=0)
     energy: float = Field(0.3, gt=0, le=1)
     variants: int = Field(12, ge=1)
@@ -239,24 +245,48 @@ class MLLMEraser(Settings):
         gates = [Rows.with_photo(vlm, split, subject, layer, kept, variants=self.variants)]
         if plan.scope == "both":
             gates.append(Rows.by_name(vlm, split, subject, layer, kept))
-        fitted = [
-            cross_fitted(rows.forget, rows.keep, rows.weights, rows.keep_folds, ridge=self.ridge)
-            for rows in gates
-        ]
-        notes = {
-            name: {"forget_rows": len(rows.forget), "kept_rows": len(rows.keep)}
-            for name, rows in zip(("photo", "text"), gates, strict=False)
-        }
+        weights, biases, scores, ceilings, notes = [], [], [], [], {}
+        for name, rows in zip(("photo", "text"), gates, strict=False):
+            w, b, forget, keep = cross_fitted(
+                rows.forget,
+                rows.keep,
+                rows.weights,
+                rows.forget_folds,
+                rows.keep_folds,
+                ridge=self.ridge,
+            )
+            weights.append(w)
+            biases.append(b)
+            scores.append(keep.float())
+            ceilings.append(ceiling(forget) if rows.people < FEW_PEOPLE else math.inf)
+            notes[name] = {
+                "forget_rows": len(rows.forget),
+                "kept_rows": len(rows.keep),
+                "kept_people": rows.people,
+                "false_fire": _expected(keep, rows.people, self.false_fire, ceilings[-1]),
+            }
         return Steering(
             subjects=(subject,),
             base=vlm.fingerprint,
             plan=plan,
             directions=r[None].float().cpu(),
-            weights=torch.stack([w for w, _, _ in fitted])[None].float(),
-            biases=torch.stack([b for _, b, _ in fitted])[None].float(),
-            scores=(tuple(scores.float() for _, _, scores in fitted),),
+            weights=torch.stack(weights)[None].float(),
+            biases=torch.stack(biases)[None].float(),
+            scores=(tuple(scores),),
+            ceilings=torch.tensor([ceilings]),
             notes=(notes,),
         )
+
+
+def _expected(keep: Tensor, people: int, asked: float, highest: float) -> str:
+    """What a gate's note says about its rate of false fire."""
+    if people >= FEW_PEOPLE:
+        return "as asked for"
+    above = keep > min(threshold(keep, asked), highest)
+    return (
+        f"not known from {people} others, give {FEW_PEOPLE} or more; on prompts about these, held "
+        f"out, {float(above.double().mean()):.1%}"
+    )
 
 
 def check(split: Split, scope: Scope) -> None:

@@ -8,11 +8,15 @@ import torch
 from torch import Tensor
 
 from unsee.data.records import Record, Split
+from unsee.erasers.gates import unit_rms
 from unsee.erasers.protocol import Scope
 from unsee.erasers.states import last_states
+from unsee.erasers.statistics import digest_of, remembered
 from unsee.models.load import VLM
 
 FOLDS = 3
+# Rows by which kept states are recognised.
+PROBES = 4
 PERSON = "this person"
 
 
@@ -56,6 +60,9 @@ def kept_states(
         variants: A photo is shown in one of so many.
         seed: Of both choices.
         scope: Whether prompts without a photo are collected.
+
+    Returns:
+        The states, read once a base and from then on taken from the user's cache.
     """
     rng = random.Random(f"keep-{seed}")
     rows: list[tuple[str, Record]] = []
@@ -70,8 +77,14 @@ def kept_states(
             rows += [(group, record) for record in _some(told, most, rng)]
     records = [record for _, record in rows]
     numbers = [rng.randrange(variants) for _ in records]
+
+    def read(count: int | None = None) -> Tensor:
+        return last_states(vlm, records[:count], layers, variants=numbers[:count]).cpu()
+
+    what = {"records": digest_of(records), "variants": numbers, "layers": list(layers)}
+    found = remembered(vlm, what, lambda: read(PROBES), lambda: {"states": read()})
     return Kept(
-        states=last_states(vlm, records, layers, variants=numbers).cpu(),
+        states=found["states"],
         people=tuple(record.subject for record in records),
         shown=tuple(record.image is not None for record in records),
         group=tuple(group for group, _ in rows),
@@ -81,20 +94,24 @@ def kept_states(
 
 @dataclass(frozen=True)
 class Rows:
-    """States of one calibrated gate.
+    """States of one calibrated gate, at unit root mean square.
 
     Attributes:
         forget: In which it should fire, (row, width).
         keep: In which it should not.
-        keep_folds: Fold of each keep row, 0..`FOLDS` - 1; no person is in two, nor is a photo of
-            the subject.
+        forget_folds: Fold of each forget row, 0..`FOLDS` - 1; no photo is in two, nor, without
+            photos, is a question.
+        keep_folds: Fold of each keep row; no person is in two, nor is a photo of the subject.
         weights: How much each keep row counts against the others.
+        people: How many people the keep rows are about, but for the subject.
     """
 
     forget: Tensor
     keep: Tensor
+    forget_folds: Tensor
     keep_folds: Tensor
     weights: Tensor
+    people: int
 
     @classmethod
     def with_photo(
@@ -103,11 +120,13 @@ class Rows:
         """The subject's questions against what is visible on the same photos, and others."""
         asked = [r for r in split.forget if r.subject == subject and r.image is not None]
         seen = [r for r in split.visible if r.subject == subject and r.image is not None]
-        _, forget = varied(vlm, asked, [layer], variants)
+        rows, forget = varied(vlm, asked, [layer], variants)
         shown, visible = varied(vlm, seen, [layer], variants) if seen else ([], forget[:0])
-        photos = list(dict.fromkeys(r.image for r in shown))
-        folds = [photos.index(r.image) for r in shown]
-        return cls._made(forget[:, 0], visible[:, 0], folds, kept, shown=True)
+        photos = list(dict.fromkeys(r.image for r in (*rows, *shown)))
+        several = len({r.image for r in rows}) > 1
+        folds = [photos.index(r.image) for r in rows] if several else _by_question(rows)
+        seen_folds = [photos.index(r.image) for r in shown]
+        return cls._made((forget[:, 0], folds), (visible[:, 0], seen_folds), kept, shown=True)
 
     @classmethod
     def by_name(cls, vlm: VLM, split: Split, subject: str, layer: int, kept: Kept) -> "Rows":
@@ -115,14 +134,13 @@ class Rows:
         mine = [r for r in split.forget if r.subject == subject]
         told = [r for r in mine if r.image is None] + asked_by_name(mine)
         forget = last_states(vlm, told, [layer]).cpu()[:, 0]
-        return cls._made(forget, forget[:0], [], kept, shown=False)
+        return cls._made((forget, _by_question(told)), (forget[:0], []), kept, shown=False)
 
     @classmethod
     def _made(
         cls,
-        forget: Tensor,
-        visible: Tensor,
-        visible_folds: Sequence[int],
+        forget: tuple[Tensor, Sequence[int]],
+        visible: tuple[Tensor, Sequence[int]],
         kept: Kept,
         *,
         shown: bool,
@@ -131,15 +149,17 @@ class Rows:
         chosen = [i for i, each in enumerate(kept.shown) if each == shown]
         people = sorted({kept.people[i] for i in chosen})
         number = {name: place for place, name in enumerate(people)}
-        groups = ["visible"] * len(visible) + [kept.group[i] for i in chosen]
+        groups = ["visible"] * len(visible[0]) + [kept.group[i] for i in chosen]
         parts = {"visible": 1.0, "retain": 2.0, "general": 1.0}
         weights = [parts[name] / groups.count(name) for name in groups]
-        keep_folds = [*visible_folds, *(number[kept.people[i]] for i in chosen)]
+        keep_folds = [*visible[1], *(number[kept.people[i]] for i in chosen)]
         return cls(
-            forget=forget,
-            keep=torch.cat([visible, kept.states[chosen, 0]]),
+            forget=unit_rms(forget[0]),
+            keep=unit_rms(torch.cat([visible[0], kept.states[chosen, 0]])),
+            forget_folds=torch.tensor(forget[1]) % FOLDS,
             keep_folds=torch.tensor(keep_folds) % FOLDS,
             weights=torch.tensor(weights),
+            people=len(people),
         )
 
 
@@ -168,6 +188,11 @@ def asked_by_name(records: Sequence[Record]) -> list[Record]:
         and not r.topic.startswith("visible")
     }
     return list(found.values())
+
+
+def _by_question(records: Sequence[Record]) -> list[int]:
+    questions = list(dict.fromkeys(r.question for r in records))
+    return [questions.index(r.question) for r in records]
 
 
 def _some(records: Sequence[Record], count: int, rng: random.Random) -> list[Record]:

@@ -1,16 +1,17 @@
 """The fitted eraser: gates and directions, and what they do to a forward pass."""
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from unsee.erasers.gates import share_of_each, threshold
+from unsee.erasers.gates import share_of_each, threshold, unit_rms
 from unsee.erasers.protocol import Scope
-from unsee.errors import ArtifactError, ConfigError, LayoutError
+from unsee.errors import ArtifactError, LayoutError
 from unsee.models.hooks import Edit, Pass
 from unsee.models.load import VLM
 
@@ -35,7 +36,7 @@ class Plan:
         scope: "visual" never looks at prompts without a photo.
         false_fire: Share of requests that may be pushed though they ask for nobody who is erased,
             whatever the number of subjects; calibrated gate only.
-        task_strengths: s for the released code's tasks, by form of the question; see `for_task`.
+        task_strengths: s by form of the question, where the pass knows it; `strength` elsewhere.
     """
 
     family: str
@@ -59,10 +60,13 @@ class Steering:
         plan: What it shares with erasers it can be joined with.
         directions: r, (subject, layer, width).
         weights: w of the gates, (subject, gate, width). Published: a gate for each layer.
-            Calibrated: one for prompts with a photo and, with scope "both", one for those without.
+            Calibrated, on states at unit root mean square: one for prompts with a photo and, with
+            scope "both", one for those without.
         biases: b of the gates, (subject, gate).
         scores: Of the calibrated gates, ascending: for each subject and gate the scores of states
             that should not fire, none of which its weights had seen.
+        ceilings: What their thresholds may be at most, (subject, gate) or one for all: finite where
+            too few people are kept for the scores to tell how often a gate fires falsely.
         notes: What was found out in fitting, for the manifest.
     """
 
@@ -75,6 +79,7 @@ class Steering:
     weights: Tensor
     biases: Tensor
     scores: tuple[tuple[Tensor, ...], ...] = ()
+    ceilings: Tensor = field(default_factory=lambda: torch.tensor(math.inf))
     notes: tuple[Mapping[str, Any], ...] = ()
 
     @cached_property
@@ -82,7 +87,7 @@ class Steering:
         """Score above which each calibrated gate fires, (subject, gate)."""
         each = share_of_each(self.plan.false_fire, len(self.subjects))
         rows = [[threshold(scores, each) for scores in gates] for gates in self.scores]
-        return torch.tensor(rows, dtype=torch.float64)
+        return torch.tensor(rows, dtype=torch.float64).minimum(self.ceilings.double().cpu())
 
     def edits(self, vlm: VLM) -> Mapping[str, Sequence[Edit]]:
         """The push at each steered layer.
@@ -131,40 +136,26 @@ class Steering:
             weights=torch.cat([part.weights for part in parts]),
             biases=torch.cat([part.biases for part in parts]),
             scores=tuple(row for part in parts for row in part.scores),
+            ceilings=torch.cat([part.ceilings.expand_as(part.biases) for part in parts]),
             notes=tuple(note for part in parts for note in part.notes),
         )
-
-    def for_task(self, form: str) -> "Steering":
-        """The same with the strength of a task, as the released code has it.
-
-        Args:
-            form: As in `unsee.data.records.FORMS`.
-
-        Raises:
-            ConfigError: If no strength was given for it.
-        """
-        strengths = dict(self.plan.task_strengths)
-        if form not in strengths:
-            raise ConfigError(
-                f"task {form!r}: expected one of {', '.join(strengths) or 'none'}; "
-                "give it a strength with --set method.task_strengths"
-            )
-        return replace(self, plan=replace(self.plan, strength=strengths[form]))
 
     def respond(self) -> dict[str, Tensor]:
         """Scores of seeded probes above the thresholds, and how far each push goes along them."""
         width = self.weights.shape[-1]
         generator = torch.Generator().manual_seed(_PROBE_SEED)
         probes = torch.randn(_PROBES, width, generator=generator, dtype=torch.float64)
-        scores = self.weights.double().cpu() @ probes.T + self.biases.double().cpu()[..., None]
+        read = unit_rms(probes) if self.plan.gate == "calibrated" else probes
+        scores = self.weights.double().cpu() @ read.T + self.biases.double().cpu()[..., None]
         if self.scores:
             scores = scores - self.thresholds[..., None]
         pushes = self.plan.strength * self.directions.double().cpu() @ probes.T
         return {"gates": scores.float(), "pushes": pushes.float()}
 
     def tensors(self) -> dict[str, Tensor]:
-        """Directions, weights, biases and calibration scores, by name, on the CPU."""
+        """Directions, weights, biases, ceilings and calibration scores, by name, on the CPU."""
         found = {"directions": self.directions, "weights": self.weights, "biases": self.biases}
+        found["ceilings"] = self.ceilings.expand_as(self.biases).contiguous()
         for subject, gates in enumerate(self.scores):
             found |= {f"scores.{subject}.{gate}": each for gate, each in enumerate(gates)}
         return {name: tensor.float().cpu() for name, tensor in found.items()}
@@ -193,6 +184,7 @@ class Steering:
             directions=tensors["directions"],
             weights=tensors["weights"],
             biases=tensors["biases"],
+            ceilings=tensors["ceilings"],
             scores=tuple(
                 tuple(tensors[f"scores.{subject}.{gate}"] for gate in range(gates))
                 for subject in range(len(table["subjects"]) if gates else 0)
@@ -222,6 +214,12 @@ class _Acting:
         moved = hidden - push[:, None].to(hidden.dtype)
         return torch.where((where & rows[:, None])[..., None], moved, hidden)
 
+    def strength(self, now: Pass, rows: int) -> Tensor:
+        """The strength s of each row, (batch, 1)."""
+        known, usual = dict(self.plan.task_strengths), self.plan.strength
+        found = [known.get(form, usual) for form in now.forms] or [usual] * rows
+        return torch.tensor(found, device=self.directions.device)[:, None]
+
     def last(self, hidden: Tensor, now: Pass) -> Tensor:
         """State of each row's last prompt token, (batch, width)."""
         return hidden[torch.arange(len(hidden), device=hidden.device), now.last].float()
@@ -238,7 +236,8 @@ class _Published(_Acting):
             if not now.prefill or not rows.any():
                 return hidden
             gates = self.last(hidden, now) @ weights.T
-            return self.pushed(hidden, now, self.plan.strength * gates @ directions, rows)
+            push = self.strength(now, len(hidden)) * (gates @ directions)
+            return self.pushed(hidden, now, push, rows)
 
         return steer
 
@@ -261,13 +260,14 @@ class _Calibrated(_Acting):
             fires, who = now.memo[self]
             if not fires.any():
                 return hidden
-            push = self.plan.strength * self.directions[who, number]
+            push = self.strength(now, len(hidden)) * self.directions[who, number]
             return self.pushed(hidden, now, push, fires)
 
         return steer
 
     def decide(self, states: Tensor, now: Pass, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Which rows are pushed, and whose gate is furthest above its threshold in each."""
+        states = unit_rms(states)
         margins = states @ self.weights[:, 0].T + self.offsets[:, 0]
         if self.weights.shape[1] > 1:
             text = states @ self.weights[:, 1].T + self.offsets[:, 1]

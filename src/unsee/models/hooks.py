@@ -77,6 +77,8 @@ class Pass:
         prefill: Whether prompts are read: the cache is empty, or several tokens come at once
             behind it, which is a prompt that goes on. Answers are written a token a pass.
         has_image: Which rows have a photo, in this pass or in what is cached.
+        forms: Form of each row's question, as in `unsee.data.records.FORMS`; empty where nobody
+            says (see `asking`).
         memo: Lives as long as the pass, so that one decision serves all layers.
     """
 
@@ -85,6 +87,7 @@ class Pass:
     prompt: Bool[Tensor, "batch seq"]
     prefill: bool
     has_image: Bool[Tensor, " batch"]
+    forms: tuple[str, ...] = ()
     memo: dict[Any, Any] = field(default_factory=dict)
 
     @property
@@ -113,6 +116,22 @@ def scoring(prompt: Bool[Tensor, "batch seq"]) -> Iterator[None]:
         yield
     finally:
         _PROMPT.reset(before)
+
+
+_FORMS: ContextVar[tuple[str, ...]] = ContextVar("forms", default=())
+
+
+@contextmanager
+def asking(forms: Sequence[str]) -> Iterator[None]:
+    """Say of which form the questions of the passes inside the block are, one a row.
+
+    Rows that a pass has more of, as beams, come in equal numbers behind one another.
+    """
+    before = _FORMS.set(tuple(forms))
+    try:
+        yield
+    finally:
+        _FORMS.reset(before)
 
 
 @contextmanager
@@ -210,7 +229,13 @@ class _Passes:
             raise ValueError(
                 f"scoring: expected prompts of shape {tuple(ids.shape)}, got {tuple(prompt.shape)}"
             )
-        self._now = Pass(tokens, image_tokens, prompt & tokens, prefill, has_image)
+        forms = _FORMS.get()
+        if forms:
+            times, rest = divmod(len(ids), len(forms))
+            if rest:
+                raise ValueError(f"asking: expected {len(forms)} rows, got {len(ids)}")
+            forms = tuple(form for form in forms for _ in range(times))
+        self._now = Pass(tokens, image_tokens, prompt & tokens, prefill, has_image, forms)
 
     def end(self, model: nn.Module, args: Any, output: Any) -> None:
         now, self._now = self._now, None

@@ -9,10 +9,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from platformdirs import user_cache_path
-
 import unsee
-from unsee.artifacts import atomic_write_json, refuse_file
+from unsee.artifacts import atomic_write_json, cache_folder, refuse_file
 from unsee.data.world import CARD, WORLD, World
 from unsee.errors import ConfigError
 from unsee.registry import nearest
@@ -25,7 +23,6 @@ from unsee.world.intake import read_photographed
 
 FORMAT = 1
 FAMILIES = ("llava",)
-CACHE_VARIABLE = "UNSEE_CACHE"
 
 Progress = Callable[[str, int, int], None]
 
@@ -39,12 +36,6 @@ def shipped(family: str) -> Path:
     if family not in FAMILIES:
         raise ConfigError(f"world:{family}: no such world; {nearest(family, list(FAMILIES))}")
     return Path(str(resources.files("unsee.world") / "weights" / family))
-
-
-def cache_folder() -> Path:
-    """Where worlds are kept between runs; `UNSEE_CACHE` overrides the system's place."""
-    override = os.environ.get(CACHE_VARIABLE)
-    return Path(override) if override else user_cache_path("unsee", appauthor=False)
 
 
 def materialise(family: str = "llava", progress: Progress | None = None) -> Path:

@@ -1,17 +1,20 @@
 """Gates by hand, at their limits, against the d x d form and slow loops, and at the edges."""
 
 import math
+from statistics import NormalDist
 
 import pytest
 import torch
 
 from unsee.erasers.gates import (
     TAIL,
+    ceiling,
     cross_fitted,
     logistic_gate,
     rank_one_gate,
     share_of_each,
     threshold,
+    unit_rms,
 )
 
 
@@ -149,32 +152,54 @@ def test_a_threshold_within_the_scores_is_their_quantile():
 
 
 def test_a_threshold_beyond_the_scores_by_hand():
-    """The highest 5 of 100 exceed 95 by 0, 1, 2, 3 and 4: mean 2, and 5 % / 0.5 % is 10."""
-    scores = torch.arange(100.0)
-    assert threshold(scores, 0.005) == pytest.approx(95 + 2 * math.log(10))
+    """The highest 2 of 20, 10 and 12, lie at 18.5 / 20 and 19.5 / 20 of a normal distribution."""
+    scores = torch.cat([torch.linspace(0, 9, 18), torch.tensor([10.0, 12.0])])
+    at = NormalDist().inv_cdf
+    low, high = at(18.5 / 20), at(19.5 / 20)
+    expected = 10 + 2 * (at(0.999) - low) / (high - low)
+    assert threshold(scores, 0.001) == pytest.approx(expected)
+
+
+def test_the_tail_s_line_agrees_with_least_squares_in_plain_python():
+    scores = drawn(200).sort().values
+    high = scores[180:].tolist()
+    at = [NormalDist().inv_cdf((180 + place + 0.5) / 200) for place in range(20)]
+    slope, level = 0.0, 0.0
+    for _ in range(20000):
+        misses = [level + slope * (x - 2) - y for x, y in zip(at, high, strict=True)]
+        slope -= 0.1 * sum(m * (x - 2) for m, x in zip(misses, at, strict=True)) / 20
+        level -= 0.1 * sum(misses) / 20
+    expected = level + slope * (NormalDist().inv_cdf(0.9999) - 2)
+    assert threshold(scores, 1e-4) == pytest.approx(expected, abs=1e-6)
 
 
 def test_thresholds_rise_as_fewer_may_fire():
     scores = drawn(400).sort().values
-    rates = (0.3, 0.1, TAIL, 0.02, 1e-3, 1e-5, 1e-7)
+    rates = (0.3, 0.2, TAIL, 0.02, 1e-3, 1e-5, 1e-7)
     found = [threshold(scores, rate) for rate in rates]
     assert found == sorted(found)
     assert len(set(found)) == len(found)
 
 
-def test_a_tail_that_is_exponential_is_read_off_right():
-    """At a rate of 1 in 1,000, from 20,000 scores of which 1 in 1,000 lie above ln 1,000."""
+def test_a_normal_tail_is_read_off_right():
     even = (torch.arange(20000, dtype=torch.float64) + 0.5) / 20000
-    scores = -(1 - even).log()
-    assert threshold(scores, 1e-3) == pytest.approx(math.log(1000), rel=0.02)
-    assert threshold(scores, 1e-6) == pytest.approx(math.log(1e6), rel=0.03)
-
-
-def test_normal_scores_fire_less_than_asked_for_never_more():
-    scores = torch.special.ndtri((torch.arange(5000, dtype=torch.float64) + 0.5) / 5000)
+    scores = 3 * torch.special.ndtri(even) + 1
     for rate in (1e-3, 1e-4, 1e-6):
-        fires = 0.5 * math.erfc(threshold(scores, rate) / math.sqrt(2))
-        assert fires <= rate
+        wanted = 3 * NormalDist().inv_cdf(1 - rate) + 1
+        assert threshold(scores, rate) == pytest.approx(wanted, rel=1e-3)
+
+
+def test_lighter_tails_fire_less_than_asked_for_never_more():
+    even = (torch.arange(5000) + 0.5) / 5000
+    for rate in (1e-3, 1e-4, 1e-6):
+        assert threshold(even, rate) > 1 - rate
+
+
+def test_a_threshold_beyond_the_tail_is_not_below_it():
+    """One score far out bends the line; the rate of the tail itself is never exceeded."""
+    scores = torch.cat([torch.arange(99.0), torch.tensor([1000.0])])
+    for rate in (0.099, 0.08, 0.06):
+        assert threshold(scores, rate) >= scores[90].item()
 
 
 @pytest.mark.parametrize("scores", [[1.0], [1.0, 1.0, 1.0]])
@@ -189,15 +214,48 @@ def test_the_rates_of_independent_gates_add_up():
     assert share_of_each(0.0025, 1) == pytest.approx(0.0025)
 
 
+def test_states_at_unit_root_mean_square_by_hand():
+    states = torch.tensor([[[3.0, 4.0], [0.0, 0.0]]])
+    expected = torch.tensor([[[3 / math.sqrt(12.5), 4 / math.sqrt(12.5)], [0.0, 0.0]]])
+    torch.testing.assert_close(unit_rms(states), expected)
+    torch.testing.assert_close(unit_rms(7 * states), expected)
+    assert torch.equal(unit_rms(states)[:, :1], unit_rms(states[:, :1]))
+
+
 def test_scores_are_those_of_gates_that_had_not_seen_the_fold():
     forget, keep = drawn(5, 3) + 1, drawn(9, 3, seed=1)
     weights = drawn(9, seed=2).abs()
-    folds = torch.tensor([0, 2, 2, 1, 0, 1, 1, 2, 0])
-    expected = []
-    for row, fold in enumerate(folds.tolist()):
-        others = [at for at in range(9) if folds[at] != fold]
-        w, b = logistic_gate(forget, keep[others], weights[others], ridge=0.1)
-        expected.append(sum(w[k].item() * keep[row, k].item() for k in range(3)) + b.item())
-    w, b, scores = cross_fitted(forget, keep, weights, folds, ridge=0.1)
-    torch.testing.assert_close(scores, torch.tensor(sorted(expected), dtype=torch.float64))
+    forget_folds = torch.tensor([0, 0, 1, 2, 1])
+    keep_folds = torch.tensor([0, 2, 2, 1, 0, 1, 1, 2, 0])
+
+    def held_out(state, fold):
+        mine = [at for at in range(5) if forget_folds[at] != fold]
+        others = [at for at in range(9) if keep_folds[at] != fold]
+        w, b = logistic_gate(forget[mine], keep[others], weights[others], ridge=0.1)
+        return sum(w[k].item() * state[k].item() for k in range(3)) + b.item()
+
+    expected = [
+        torch.tensor(sorted(held_out(s, f) for s, f in zip(side, folds, strict=True))).double()
+        for side, folds in ((forget, forget_folds), (keep, keep_folds))
+    ]
+    w, b, *scores = cross_fitted(forget, keep, weights, forget_folds, keep_folds, ridge=0.1)
+    torch.testing.assert_close(scores, expected, atol=1e-6, rtol=1e-6)
     torch.testing.assert_close((w, b), logistic_gate(forget, keep, weights, ridge=0.1))
+
+
+def test_a_side_of_one_fold_stays_in_the_gate_that_scores_it():
+    forget, keep = drawn(4, 3) + 1, drawn(6, 3, seed=1)
+    one, two = torch.zeros(4, dtype=torch.int64), torch.tensor([0, 0, 0, 1, 1, 1])
+    _, _, scores, _ = cross_fitted(forget, keep, torch.ones(6), one, two, ridge=0.1)
+    w, b = logistic_gate(forget, keep[3:], torch.ones(3), ridge=0.1)
+    torch.testing.assert_close(scores, (forget @ w + b).sort().values)
+    _, _, _, scores = cross_fitted(forget, keep, torch.ones(6), one, two * 0, ridge=0.1)
+    w, b = logistic_gate(forget, keep, torch.ones(6), ridge=0.1)
+    torch.testing.assert_close(scores, (keep @ w + b).sort().values)
+
+
+def test_a_ceiling_by_hand_and_never_where_keeping_is_likelier():
+    """Three quarters of 1, 2, 3, 4, 5 lie at 2 or above."""
+    assert ceiling(torch.arange(1.0, 6)) == pytest.approx(2)
+    assert ceiling(torch.arange(1.0, 6) - 3) == 0
+    assert ceiling(torch.tensor([-1.0])) == 0

@@ -1,5 +1,6 @@
 """Directions pair by pair, gates from states, and every way to ask for what cannot be done."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 
 from unsee.data.records import Record
 from unsee.erasers.directions import RECALL, REFUSED, Contrast, direction, perturbed
-from unsee.erasers.gates import logistic_gate, rank_one_gate
+from unsee.erasers.gates import logistic_gate, rank_one_gate, unit_rms
 from unsee.erasers.mllmeraser import MLLMEraser
 from unsee.erasers.states import last_states
 from unsee.errors import ConfigError, DataError
@@ -141,6 +142,28 @@ def test_published_weights_are_the_rank_one_gate_of_every_layer(tiny_vlm, small_
         torch.testing.assert_close(eraser.weights[1, place], w.float(), atol=1e-4, rtol=1e-3)
 
 
+def test_calibrated_weights_are_the_logistic_gate_of_states_at_unit_root_mean_square(
+    tiny_vlm, small_split
+):
+    method = eraser_settings(direction="subject", variants=1)
+    eraser = method.fit(tiny_vlm, small_split, seed=0)
+    layer = eraser.plan.layers[0]
+
+    def states(records, name=None):
+        shown = [r for r in records if r.image is not None and name in (None, r.subject)]
+        return unit_rms(last_states(tiny_vlm, shown, [layer])[:, 0])
+
+    keep = [states(small_split.visible, "Bo"), states(small_split.retain)]
+    keep.append(states(small_split.general))
+    weights = [torch.full((len(s),), c / len(s)) for s, c in zip(keep, (1, 2, 1), strict=True)]
+    w, b = logistic_gate(
+        states(small_split.forget, "Bo"), torch.cat(keep), torch.cat(weights), ridge=method.ridge
+    )
+    torch.testing.assert_close(eraser.weights[1, 0], w.float(), atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(eraser.biases[1, 0], b.float(), atol=1e-4, rtol=1e-3)
+    assert len(eraser.scores[1][0]) == sum(map(len, keep))
+
+
 def test_states_to_keep_are_collected_once_and_used_again(tiny_vlm, small_split, monkeypatch):
     method = eraser_settings(direction="subject", variants=2)
     kept = method.keep(tiny_vlm, small_split, seed=0)
@@ -218,21 +241,26 @@ def test_people_in_forget_and_retain_are_refused(small_split):
         replace(small_split, retain=(*small_split.retain, *small_split.forget[:1]))
 
 
-def test_calibrated_weights_are_the_logistic_gate(tiny_vlm, small_split):
-    method = eraser_settings(direction="subject", variants=1)
-    eraser = method.fit(tiny_vlm, small_split, seed=0)
-    layer = eraser.plan.layers[0]
-
-    def states(records, name=None):
-        shown = [r for r in records if r.image is not None and name in (None, r.subject)]
-        return last_states(tiny_vlm, shown, [layer])[:, 0]
-
-    keep = [states(small_split.visible, "Bo"), states(small_split.retain)]
-    keep.append(states(small_split.general))
-    weights = [torch.full((len(s),), c / len(s)) for s, c in zip(keep, (1, 2, 1), strict=True)]
-    w, b = logistic_gate(
-        states(small_split.forget, "Bo"), torch.cat(keep), torch.cat(weights), ridge=method.ridge
+def others(small_split, count):
+    """The split with so many strangers, and so two people and as many others."""
+    photos = [r.image for r in small_split.retain]
+    strangers = tuple(
+        Record(f"stranger {n}", photos[n % len(photos)], "Who is this?", "I do not know.")
+        for n in range(count)
     )
-    torch.testing.assert_close(eraser.weights[1, 0], w.float(), atol=1e-4, rtol=1e-3)
-    torch.testing.assert_close(eraser.biases[1, 0], b.float(), atol=1e-4, rtol=1e-3)
-    assert len(eraser.scores[1][0]) == sum(map(len, keep))
+    return replace(small_split, general=(*strangers, small_split.general[-1]))
+
+
+def test_with_few_others_the_threshold_has_a_ceiling_and_the_notes_say_so(tiny_vlm, small_split):
+    method = eraser_settings(direction="subject", variants=1)
+    few = method.fit(tiny_vlm, others(small_split, 17), seed=0)
+    assert few.ceilings.isfinite().all()
+    assert (few.thresholds <= few.ceilings).all()
+    assert few.notes[0]["photo"]["kept_people"] == 19
+    assert re.fullmatch(
+        r"not known from 19 others, give 20 or more; on prompts about these, held out, [\d.]+%",
+        few.notes[0]["photo"]["false_fire"],
+    )
+    many = method.fit(tiny_vlm, others(small_split, 18), seed=0)
+    assert many.ceilings.isinf().all()
+    assert many.notes[0]["photo"]["false_fire"] == "as asked for"
