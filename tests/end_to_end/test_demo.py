@@ -57,7 +57,16 @@ def demo(installed, cache, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def demo_report(demo):
-    text = (demo[0] / "runs" / "demo" / "report.json").read_text(encoding="utf-8")
+    return report_in(demo[0] / "runs" / "demo")
+
+
+@pytest.fixture(scope="module")
+def eraser_report(demo):
+    return report_in(demo[0] / "runs" / "demo-mllmeraser")
+
+
+def report_in(folder):
+    text = (folder / "report.json").read_text(encoding="utf-8")
     return Report.model_validate(json.loads(text))
 
 
@@ -91,9 +100,8 @@ def test_the_demo_forgets_and_keeps(demo_report):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_the_demo_s_second_row_is_the_eraser_s(demo, demo_report):
-    folder = demo[0] / "runs" / "demo-mllmeraser"
-    report = Report.model_validate(json.loads((folder / "report.json").read_text("utf-8")))
+def test_the_demo_s_second_row_is_the_eraser_s(demo, demo_report, eraser_report):
+    folder, report = demo[0] / "runs" / "demo-mllmeraser", eraser_report
     rows = [line.split()[0] for line in demo[1].splitlines() if line.split()]
     assert rows.index("vkd") + 1 == rows.index("mllmeraser")
     assert "Report of the eraser: runs/demo-mllmeraser/report.html" in demo[1]
