@@ -29,8 +29,8 @@ RECIPES = {
 }
 SEEDS = (0, 1, 2)
 TWELVE = (
-    "GradDiff has the steps here that its rate was tuned with on six people, VKD its default of 25 a "
-    "person."
+    "GradDiff has the steps here that its rate was tuned with on six people, VKD its default of 25 "
+    "a person."
 )
 SETTINGS = {"three draws of four": ("A", "B", "C"), "all twelve at once": ("ABC",)}
 
