@@ -20,11 +20,12 @@ from unsee.world.build import Recipe, save_model, train_model, train_tower
 from unsee.world.card import measure
 from unsee.world.curriculum import Source
 from unsee.world.drawn import Drawn
+from unsee.world.families import ARCHITECTURES
 from unsee.world.folder import people_table, write_data
 from unsee.world.intake import read_photographed
 
 FORMAT = 1
-FAMILIES = ("llava",)
+FAMILIES = tuple(ARCHITECTURES)
 CACHE_VARIABLE = "UNSEE_CACHE"
 
 Progress = Callable[[str, int, int], None]
@@ -109,7 +110,7 @@ def make_world(
         strangers: Photographs of strangers to go with them; drawn ones stand in for none.
         family: One of `FAMILIES`.
         seed: Seeds people, photos and weights.
-        recipe: How the models are trained.
+        recipe: How the models are trained; the family's own where it is None.
         command: Kept in `world.json`.
         progress: Called with (stage, step, steps) after each step.
 
@@ -124,7 +125,8 @@ def make_world(
     if (folder / WORLD).exists():
         raise ConfigError(f"{folder}: holds a world already; choose another --out or remove it")
     source = _source(folder, people, strangers, seed)
-    recipe = recipe or Recipe()
+    architecture = ARCHITECTURES[family]
+    recipe = recipe or Recipe(**architecture.recipe)
     if people is not None:
         # It will hold photos of people.
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -136,9 +138,9 @@ def make_world(
         if progress is not None:
             progress(stage, step, steps)
 
-    train_tower(work, source, recipe, report)
+    train_tower(architecture, work, source, recipe, report)
     for gold in (False, True):
-        model, processor = train_model(work, source, recipe, report, gold=gold)
+        model, processor = train_model(architecture, work, source, recipe, report, gold=gold)
         save_model(model, processor, folder / ("gold" if gold else "base"))
     write_data(folder, source)
     table = world_table(family, source, command, recipe)
