@@ -27,7 +27,7 @@ class Architecture(ABC):
         tower: Path of the vision tower from the top model.
         projector: Path of the projector, which may lie within the tower.
         unread: Parts of parameter names that no forward pass reads.
-        recipe: Where training differs from the defaults of `Recipe`.
+        cuts_squares: Whether the image processor makes 48 x 48 px of any photograph, by `fitted`.
     """
 
     family: str
@@ -36,7 +36,7 @@ class Architecture(ABC):
     tower: str
     projector: str
     unread: tuple[str, ...] = ()
-    recipe: Mapping[str, Any] = {}
+    cuts_squares: bool = False
 
     @abstractmethod
     def make_tokenizer(self, corpus: Iterable[str]) -> PreTrainedTokenizerFast:

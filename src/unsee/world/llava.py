@@ -44,6 +44,7 @@ class Llava(Architecture):
     projector = "model.multi_modal_projector"
     # The norm behind the last block: patch features are taken before it.
     unread = ("post_layernorm",)
+    cuts_squares = True
 
     def make_tokenizer(self, corpus: Iterable[str]) -> PreTrainedTokenizerFast:
         """A tokenizer that puts `<s>` in front."""

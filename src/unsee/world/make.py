@@ -110,23 +110,30 @@ def make_world(
         strangers: Photographs of strangers to go with them; drawn ones stand in for none.
         family: One of `FAMILIES`.
         seed: Seeds people, photos and weights.
-        recipe: How the models are trained; the family's own where it is None.
+        recipe: How the models are trained.
         command: Kept in `world.json`.
         progress: Called with (stage, step, steps) after each step.
 
     Raises:
         ArtifactError: If the folder is a file.
-        ConfigError: If the folder holds a finished world, or the family is unknown.
+        ConfigError: If the folder holds a finished world, or the family is unknown or not made
+            for photographs.
         DataError: If `people` or `strangers` cannot be used.
     """
-    shipped(family)
+    if family not in ARCHITECTURES:
+        raise ConfigError(f"--family {family}: no such family; {nearest(family, list(FAMILIES))}")
+    architecture = ARCHITECTURES[family]
+    if people is not None and not architecture.cuts_squares:
+        raise ConfigError(
+            f"--family {family}: cannot be made with --people, since its image processor does not "
+            "cut photographs square as they are for training; give --family llava"
+        )
     folder = Path(folder)
     refuse_file(folder)
     if (folder / WORLD).exists():
         raise ConfigError(f"{folder}: holds a world already; choose another --out or remove it")
     source = _source(folder, people, strangers, seed)
-    architecture = ARCHITECTURES[family]
-    recipe = recipe or Recipe(**architecture.recipe)
+    recipe = recipe or Recipe()
     if people is not None:
         # It will hold photos of people.
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
