@@ -158,7 +158,9 @@ def test_a_finished_world_is_not_made_again(tmp_path, trained, written):
     assert trained == ["llava tower", "llava base", "llava gold"]
 
 
-@pytest.mark.parametrize("other", [{"seed": 1}, {"family": "qwen2_5_vl"}, {"recipe": Recipe(steps=7)}])
+@pytest.mark.parametrize(
+    "other", [{"seed": 1}, {"family": "qwen2_5_vl"}, {"recipe": Recipe(steps=7)}]
+)
 def test_a_build_is_not_continued_with_other_settings(
     tmp_path, trained, written, monkeypatch, other
 ):
