@@ -116,8 +116,10 @@ def test_the_world_is_asked_by_its_name(unsee, cache, world_folder, tmp_path):
 
 
 @pytest.mark.slow
-def test_show_draws_a_picture_from_any_folder(unsee, cache, tmp_path):
-    done = unsee("world", "show", "--out", "sheets/world.png", cwd=tmp_path, cache=cache)
+@pytest.mark.parametrize("which", [[], ["--world", "world:qwen2_5_vl"]])
+def test_show_draws_a_picture_from_any_folder(unsee, cache, tmp_path, which):
+    words = ["world", "show", *which, "--out", "sheets/world.png"]
+    done = unsee(*words, cwd=tmp_path, cache=cache)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "Picture: sheets/world.png\n"
     with Image.open(tmp_path / "sheets" / "world.png") as picture:
