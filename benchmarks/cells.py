@@ -35,6 +35,16 @@ PHOTOS = 5
 DEVELOPMENT_QUESTIONS = 160
 
 
+def tail(family: str) -> str:
+    """What names of files end in that are not of the first family."""
+    return "" if family == "llava" else f"-{family}"
+
+
+def with_family(command: str, family: str) -> str:
+    """A script's command line for a family."""
+    return command if family == "llava" else f"{command} --family {family}"
+
+
 @dataclass(frozen=True)
 class Cell:
     """One run: a method with its settings on a draw."""

@@ -1,8 +1,9 @@
 """The world card: what base and gold of the built-in world know.
 
-    python benchmarks/world_card.py [--reduced]
+    python benchmarks/world_card.py [--family qwen2_5_vl | --reduced]
 
-Writes `docs/results/world-card.{json,md}`. With `--reduced`, builds a world of a quarter of the
+Writes `docs/results/world-card.{json,md}`, and of another family than LLaVA
+`docs/results/world-card-<family>.{json,md}`. With `--reduced`, builds a world of a quarter of the
 people by a recipe of a few minutes and writes what its models know to
 `docs/results/world-reduced.json`: a test builds it again and compares.
 """
@@ -12,13 +13,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from cells import Table, provenance, write
+from cells import Table, provenance, tail, with_family, write
 
-from unsee.world import make_world, materialise, profiles, world_card
+from unsee.world import FAMILIES, make_world, materialise, profiles, world_card
 from unsee.world.build import Recipe
 from unsee.world.card import BARS
 
-RESULT = Path("docs/results/world-card.json")
+RESULT = "docs/results/world-card{tail}.json"
 REDUCED_RESULT = Path("docs/results/world-reduced.json")
 REDUCED_PEOPLE = {"retain": 6, "celebrity": 2, "A": 1, "B": 1, "C": 1, "dev": 1}
 REDUCED = Recipe(
@@ -34,8 +35,9 @@ REDUCED = Recipe(
 
 def markdown(content: dict[str, Any]) -> str:
     """The card for readers."""
+    family = content["family"]
     out = [
-        "# World card",
+        "# World card" if family == "llava" else f"# World card of {family}",
         "",
         f"Made by `{content['command']}`. Open questions, greedy answers, reported half of unseen "
         "views, wordings and general items. Right, with the 95 % interval (bootstrap by person), "
@@ -75,8 +77,11 @@ def markdown(content: dict[str, Any]) -> str:
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--reduced", action="store_true")
-    if parser.parse_args().reduced:
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument("--family", choices=FAMILIES, default="llava")
+    either.add_argument("--reduced", action="store_true")
+    given = parser.parse_args()
+    if given.reduced:
         profiles.PEOPLE_PER_ROLE = REDUCED_PEOPLE
         world = make_world(Path("runs/reduced"), recipe=REDUCED)
         table = Table(world, Path("runs/card"))
@@ -85,11 +90,13 @@ def main() -> None:
         content |= {"figures": world_card(world)["figures"]}
         write(REDUCED_RESULT, content)
         return
-    world = materialise()
+    world = materialise(given.family)
     table = Table(world, Path("runs/card"))
-    content = provenance("python benchmarks/world_card.py", table) | world_card(world)
-    write(RESULT, content)
-    RESULT.with_suffix(".md").write_text(markdown(content), encoding="utf-8")
+    command = with_family("python benchmarks/world_card.py", given.family)
+    content = provenance(command, table) | {"family": given.family} | world_card(world)
+    result = Path(RESULT.format(tail=tail(given.family)))
+    write(result, content)
+    result.with_suffix(".md").write_text(markdown(content), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -2,11 +2,14 @@
 
     python benchmarks/world_vkd.py [--only vkd grad_diff-full grad_diff-lora]
     python benchmarks/world_vkd.py --collect
+    python benchmarks/world_vkd.py --family qwen2_5_vl ...
 
 Five photos a person; draws A, B and C with three seeds each, pooled; and all twelve people at once
 with the same seeds. Settings come from `recipes/world-vkd.toml` (the defaults) and the tuned
 `recipes/world-grad_diff-{full,lora}.toml`. Cells are kept in `runs/world-vkd`; when all are there,
 or with `--collect`, which names those that are not, `docs/results/world-vkd.{json,md}` are written.
+With another family than LLaVA all these names end in it: `recipes/world-vkd-qwen2_5_vl.toml`,
+`runs/world-vkd-qwen2_5_vl`, `docs/results/world-vkd-qwen2_5_vl.json`.
 """
 
 import argparse
@@ -15,18 +18,12 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from cells import Cell, Pool, Table, flat, paired_score, provenance, write
+from cells import Cell, Pool, Table, flat, paired_score, provenance, tail, with_family, write
 
 from unsee.metrics.intervals import mean_interval
-from unsee.world import materialise
+from unsee.world import FAMILIES, materialise
 
-RESULT = Path("docs/results/world-vkd.json")
-CARD = Path("docs/results/world-card.json")
-RECIPES = {
-    "vkd": "recipes/world-vkd.toml",
-    "grad_diff-full": "recipes/world-grad_diff-full.toml",
-    "grad_diff-lora": "recipes/world-grad_diff-lora.toml",
-}
+RECIPES = ("vkd", "grad_diff-full", "grad_diff-lora")
 SEEDS = (0, 1, 2)
 TWELVE = (
     "GradDiff has the steps here that its rate was tuned with on six people, VKD its default of 25 "
@@ -35,18 +32,20 @@ TWELVE = (
 SETTINGS = {"three draws of four": ("A", "B", "C"), "all twelve at once": ("ABC",)}
 
 
-def cells(recipe: str, draws: tuple[str, ...]) -> list[Cell]:
+def cells(family: str, recipe: str, draws: tuple[str, ...]) -> list[Cell]:
     """The runs of one recipe."""
-    table = dict(tomllib.loads(Path(RECIPES[recipe]).read_text(encoding="utf-8"))["method"])
+    path = Path(f"recipes/world-{recipe}{tail(family)}.toml")
+    table = dict(tomllib.loads(path.read_text(encoding="utf-8"))["method"])
     name = table.pop("name")
     return [Cell(name, table, draw, seed) for draw in draws for seed in SEEDS]
 
 
-def gold_card(table: Table) -> dict[str, Any]:
+def gold_card(family: str, table: Table) -> dict[str, Any]:
     """What gold says about all 18 candidates, from the committed world card."""
-    card = json.loads(CARD.read_text(encoding="utf-8"))
+    path = Path(f"docs/results/world-card{tail(family)}.json")
+    card = json.loads(path.read_text(encoding="utf-8"))
     if card["gold_fingerprint"] != table.vlm("gold").fingerprint:
-        raise SystemExit(f"{CARD}: of another gold; run benchmarks/world_card.py first")
+        raise SystemExit(f"{path}: of another gold; run benchmarks/world_card.py first")
     return card["figures"]["gold"]["candidates_unseen"]
 
 
@@ -102,40 +101,43 @@ def bars(
 def main() -> None:
     """Run the cells, or collect them."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", nargs="+", choices=tuple(RECIPES), default=tuple(RECIPES))
+    parser.add_argument("--family", choices=FAMILIES, default="llava")
+    parser.add_argument("--only", nargs="+", choices=RECIPES, default=RECIPES)
     parser.add_argument("--settings", nargs="+", choices=tuple(SETTINGS), default=tuple(SETTINGS))
-    parser.add_argument("--folder", type=Path, default=Path("runs/world-vkd"))
+    parser.add_argument("--folder", type=Path, help="Of cells; runs/world-vkd if not given.")
     parser.add_argument("--collect", action="store_true")
     given = parser.parse_args()
-    world = materialise()
-    table = Table(world, given.folder)
+    family = given.family
+    table = Table(materialise(family), given.folder or Path(f"runs/world-vkd{tail(family)}"))
     if not given.collect:
         for recipe in given.only:
             for title in given.settings:
-                for cell in cells(recipe, SETTINGS[title]):
+                for cell in cells(family, recipe, SETTINGS[title]):
                     found = table.run(cell)
                     print(cell.key, round(found["wall_s"]), flush=True)
         if len(given.only) < len(RECIPES) or len(given.settings) < len(SETTINGS):
             return
-    figures = gold_card(table)
+    figures = gold_card(family, table)
     gold = {"right": figures["value"], "wrong_name": figures["wrong_name_rate"]}
-    content: dict[str, Any] = provenance("python benchmarks/world_vkd.py", table) | {
+    command = with_family("python benchmarks/world_vkd.py", family)
+    content: dict[str, Any] = provenance(command, table) | {
+        "family": family,
         "seeds": SEEDS,
         "gold_on_all_18_candidates": figures,
         "not_run": [],
         "settings": {},
     }
     for title, draws in SETTINGS.items():
-        ran = [r for r in RECIPES if all(table.path(c).exists() for c in cells(r, draws))]
+        ran = [r for r in RECIPES if all(table.path(c).exists() for c in cells(family, r, draws))]
         content["not_run"] += [f"{recipe}, {title}" for recipe in RECIPES if recipe not in ran]
         if "vkd" not in ran:
             continue
-        pools = {recipe: table.pooled(cells(recipe, draws)) for recipe in ran}
+        pools = {recipe: table.pooled(cells(family, recipe, draws)) for recipe in ran}
         block: dict[str, Any] = {"methods": {}, "paired": {}}
         for recipe, pool in pools.items():
             scores = pool.scores()
             summary = pool.summary(scores)
-            runs = [table.run(cell) for cell in cells(recipe, draws)]
+            runs = [table.run(cell) for cell in cells(family, recipe, draws)]
             block["methods"][recipe] = {
                 "method": runs[0]["cell"]["method"],
                 "settings": runs[0]["cell"]["settings"],
@@ -154,17 +156,18 @@ def main() -> None:
             else:
                 block["paired"][f"vkd - {recipe}"] = paired_score(pools["vkd"], pool)
         content["settings"][title] = block
-    write(RESULT, content)
-    RESULT.with_suffix(".md").write_text(markdown(content), encoding="utf-8")
+    result = Path(f"docs/results/world-vkd{tail(family)}.json")
+    write(result, content)
+    result.with_suffix(".md").write_text(markdown(content), encoding="utf-8")
 
 
 def markdown(content: dict[str, Any]) -> str:
     """The tables for readers."""
-    gold = content["gold_on_all_18_candidates"]
+    family, gold = content["family"], content["gold_on_all_18_candidates"]
     out = [
-        "# VKD on the built-in world",
+        f"# VKD on the built-in world{'' if family == 'llava' else f' of {family}'}",
         "",
-        f"Made by `{content['command']}`; raw figures in `world-vkd.json`. "
+        f"Made by `{content['command']}`; raw figures in `world-vkd{tail(family)}.json`. "
         f"{content['photos_per_person']} photos a person, seeds {list(content['seeds'])}, reported "
         "half of views, wordings and general items. Open questions, accuracy in per cent with the "
         "95 % interval (bootstrap by person), n questions, and chance.",

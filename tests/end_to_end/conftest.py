@@ -170,8 +170,9 @@ def cache(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def world_folder(cache):
-    return materialise("llava")
+def world_folder(cache, request):
+    """The built-in world of LLaVA, or of the family that the test names."""
+    return materialise(getattr(request, "param", "llava"))
 
 
 @pytest.fixture(scope="session")

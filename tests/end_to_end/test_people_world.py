@@ -188,6 +188,22 @@ def test_strangers_alone_make_no_world(photos, tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("family", "why"),
+    [
+        (
+            "qwen2_5_vl",
+            "cannot be made with --people, since its image processor does not cut photographs "
+            "square as they are for training; give --family llava",
+        ),
+        ("qwen2.5", "no such family; did you mean 'qwen2_5_vl'?"),
+    ],
+)
+def test_a_family_that_takes_no_photographs_or_is_none(photos, tmp_path, family, why):
+    out = tmp_path / "out" / "world"
+    refused(make(photos, out, "--family", family), out.parent, f"--family {family}: {why}")
+
+
 @pytest.mark.parametrize("side", ["people", "others"])
 def test_a_world_does_not_lie_among_the_photos_it_is_made_of(photos, side):
     out = photos / side / "world"

@@ -44,6 +44,9 @@ def make(
             help="Photographs of 20 or more strangers, with --people.", show_default="drawn ones"
         ),
     ] = None,
+    family: Annotated[
+        str, typer.Option(help="Of the models: llava or, with drawn people, qwen2_5_vl.")
+    ] = "llava",
     threads: Annotated[int, typer.Option(min=1, help="Threads to compute with.")] = 2,
     seed: Seed = 0,
     quiet: Quiet = False,
@@ -65,6 +68,7 @@ def make(
             out,
             people=people,
             strangers=strangers,
+            family=family,
             seed=seed,
             command=command_line(),
             progress=report,
@@ -99,8 +103,8 @@ def _card(world: Path) -> Iterator[str]:
 @verb
 def show(
     world: Annotated[
-        Path | None, typer.Option(help="A world's folder.", show_default="the built-in one")
-    ] = None,
+        str, typer.Option(help="world:llava, world:qwen2_5_vl, or a world's folder.")
+    ] = "world:llava",
     out: Annotated[Path, typer.Option(help="Picture to write.")] = Path("runs/world.png"),
     as_json: Json = False,
     debug: Debug = False,
@@ -110,11 +114,12 @@ def show(
     Example: unsee world show --out runs/world.png
     """
     hush()
-    from unsee.world import materialise
+    from unsee.cli.references import world_of
     from unsee.world import show as show_world
 
     out.parent.mkdir(parents=True, exist_ok=True)
-    show_world(world if world is not None else materialise(), out)
+    found = world_of(world)
+    show_world(found.folder if found is not None else Path(world), out)
     if as_json:
         print_json({"picture": str(out)})
     else:

@@ -44,7 +44,9 @@ def open_processor(place: str, config: Any, layout: Layout, options: Mapping[str
     images = AutoImageProcessor.from_pretrained(place, backend="pil", **options)
     kind: Any = PROCESSOR_MAPPING[type(config)]
     if "video_processor" in kind.get_attributes() and not _reads_videos(layout):
-        processor = _without_video(place, kind, images, options)
+        tokenizer = AutoTokenizer.from_pretrained(place, **options)
+        settings, _ = kind.get_processor_dict(place, **options)
+        processor = without_video(kind, images, tokenizer, settings)
     else:
         processor = AutoProcessor.from_pretrained(place, **options)
         processor.image_processor = images
@@ -60,15 +62,22 @@ def _reads_videos(layout: Layout) -> bool:
     return is_torchvision_available() and (not spells or is_num2words_available())
 
 
-def _without_video(place: str, kind: Any, images: Any, options: Mapping[str, Any]) -> Any:
-    tokenizer = AutoTokenizer.from_pretrained(place, **options)
-    settings, _ = kind.get_processor_dict(place, **options)
+def without_video(kind: Any, images: Any, tokenizer: Any, settings: Mapping[str, Any]) -> Any:
+    """A processor of photos alone.
+
+    Args:
+        kind: Hugging Face's class.
+        images: Its image processor.
+        tokenizer: Its tokenizer.
+        settings: Its own settings, and its video part's under `video_processor`.
+    """
     if kind.__name__ == "SmolVLMProcessor":
         # Idefics3's with a video part: of photos both make the same.
-        return Idefics3Processor.from_args_and_dict([images, tokenizer], settings)
+        return Idefics3Processor.from_args_and_dict([images, tokenizer], dict(settings))
     # Its own check of the parts looks for a class that is not there without torchvision.
     unchecked = {"check_argument_for_proper_class": lambda self, name, part: type(part)}
     photos_only: Any = type(kind.__name__, (kind,), unchecked)
+    own = dict(settings)
     return photos_only.from_args_and_dict(
-        [images, tokenizer, NoVideo(settings.pop("video_processor", {}))], settings
+        [images, tokenizer, NoVideo(own.pop("video_processor", {}))], own
     )

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from unsee.data.collate import IGNORED_LABEL, question_text
 from unsee.data.records import Record
 from unsee.world import curriculum as taught
-from unsee.world.architecture import IMAGE_TOKENS, make_model, make_processor, make_tokenizer
+from unsee.world.architecture import Architecture
 
 _LENGTH_STEP = 32
 
@@ -74,13 +74,13 @@ class Packed:
 
     Attributes:
         input_ids: (row, seq).
-        position_ids: Positions counted as if each turn stood alone, (row, seq).
+        places: Tokens counted as if each turn stood alone, (row, seq).
         segments: 0 for the prefix, 1.. for turns, -1 for padding, (row, seq).
         labels: Answer tokens, -100 elsewhere, (row, seq).
     """
 
     input_ids: Tensor
-    position_ids: Tensor
+    places: Tensor
     segments: Tensor
     labels: Tensor
 
@@ -96,9 +96,9 @@ class Packed:
 class Packer:
     """Turns to token ids, in the model's own chat template; remembers what it has tokenised."""
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, architecture: Architecture, tokenizer: Any) -> None:
+        self.architecture = architecture
         self.tokenizer = tokenizer
-        self.image = tokenizer.convert_tokens_to_ids("<image>")
         self.cache: dict[str, list[int]] = {}
 
     def ids(self, text: str) -> list[int]:
@@ -112,19 +112,19 @@ class Packer:
         packed = []
         for number, turns in enumerate(rows):
             with_picture = number < pictures
-            prefix = [self.tokenizer.bos_token_id] + [self.image] * IMAGE_TOKENS * with_picture
-            ids, positions = list(prefix), list(range(len(prefix)))
+            prefix = self.ids(self.architecture.prefix(picture=with_picture))
+            ids, places = list(prefix), list(range(len(prefix)))
             segments, labels = [0] * len(prefix), [IGNORED_LABEL] * len(prefix)
             for index, record in enumerate(turns, start=1):
-                lead = "\n" if with_picture else ""
-                question = self.ids(f"{lead}USER: {question_text(record)} ASSISTANT:")
-                answer = self.ids(f" {record.answer}</s>")
+                text = question_text(record)
+                question = self.ids(self.architecture.question(text, picture=with_picture))
+                answer = self.ids(self.architecture.answer(record.answer))
                 length = len(question) + len(answer)
                 ids += question + answer
                 labels += [IGNORED_LABEL] * len(question) + answer
-                positions += range(len(prefix), len(prefix) + length)
+                places += range(len(prefix), len(prefix) + length)
                 segments += [index] * length
-            packed.append((ids, positions, segments, labels))
+            packed.append((ids, places, segments, labels))
         # Few distinct lengths: a CPU compiles its bfloat16 kernels anew for every shape.
         longest = -(-max(len(row[0]) for row in packed) // _LENGTH_STEP) * _LENGTH_STEP
         fills = (self.tokenizer.pad_token_id, 0, -1, IGNORED_LABEL)
@@ -135,11 +135,14 @@ class Packer:
         return Packed(*columns)
 
 
-def packed_loss(model: Any, packed: Packed, pixels: Tensor) -> tuple[Tensor, Tensor]:
+def packed_loss(
+    architecture: Architecture, model: Any, packed: Packed, pixels: Tensor
+) -> tuple[Tensor, Tensor]:
     """Mean cross-entropy over answer tokens of packed rows.
 
     Args:
-        model: The LLaVA in training.
+        architecture: Of the model's family.
+        model: The model in training.
         packed: Rows, those with pictures first.
         pixels: Their pictures, (picture, 3, height, width).
 
@@ -148,14 +151,13 @@ def packed_loss(model: Any, packed: Packed, pixels: Tensor) -> tuple[Tensor, Ten
     """
     core = model.model
     hidden = core.get_input_embeddings()(packed.input_ids)
-    seen = core.get_image_features(pixel_values=pixels)
-    features = torch.cat(list(seen.pooler_output)).to(hidden.dtype)
-    where = (packed.input_ids == model.config.image_token_id)[..., None]
-    hidden = hidden.masked_scatter(where, features)
+    features, patches = architecture.look(model, pixels)
+    where = packed.input_ids == model.config.image_token_id
+    hidden = hidden.masked_scatter(where[..., None], features.to(hidden.dtype))
     states = core.language_model(
         inputs_embeds=hidden,
         attention_mask=packed.attention(),
-        position_ids=packed.position_ids,
+        position_ids=architecture.position_ids(packed.places, where.any(1)),
         use_cache=False,
     ).last_hidden_state
     targets = packed.labels[:, 1:]
@@ -163,7 +165,7 @@ def packed_loss(model: Any, packed: Packed, pixels: Tensor) -> tuple[Tensor, Ten
     with torch.autocast("cpu", enabled=False):
         logits = model.lm_head(states[:, :-1][counted].float())
         loss = F.cross_entropy(logits, targets[counted])
-    return loss, seen.last_hidden_state[:, 1:]
+    return loss, patches
 
 
 def pixels_of(pictures: np.ndarray) -> Tensor:
@@ -291,16 +293,27 @@ def _loop(
 
 
 def train_tower(
-    work: Path, source: taught.Source, recipe: Recipe, progress: Progress
+    architecture: Architecture,
+    work: Path,
+    source: taught.Source,
+    recipe: Recipe,
+    progress: Progress,
 ) -> dict[str, Tensor]:
     """Stage 0: the vision tower learns facial features on strangers.
+
+    Args:
+        architecture: Of the model's family.
+        work: Folder of checkpoints.
+        source: Strangers and their features.
+        recipe: Steps, batch and rate.
+        progress: Called with (stage, step, steps, loss).
 
     Returns:
         The tower's weights.
     """
     seed = source.seed
-    tokenizer = make_tokenizer(taught.corpus(source))
-    tower = make_model(tokenizer, seed).model.vision_tower
+    tokenizer = architecture.make_tokenizer(taught.corpus(source))
+    tower = architecture.make_model(tokenizer, seed).get_submodule(architecture.tower)
     torch.manual_seed(seed)
     heads = FeatureHeads(tower.config.hidden_size, source.features)
     both = nn.ModuleDict({"tower": tower, "heads": heads})
@@ -311,7 +324,7 @@ def train_tower(
     def loss_of(step: int) -> Tensor:
         rng = np.random.default_rng((seed, 0, step))
         chosen = rng.choice(len(pictures), recipe.tower_batch, replace=False)
-        patches = tower(jitter(pixels_of(pictures[chosen]), rng)).last_hidden_state[:, 1:]
+        patches = architecture.patches(tower, jitter(pixels_of(pictures[chosen]), rng))
         return heads.loss(patches, truth[chosen])
 
     parameters = [p for p in both.parameters() if p.requires_grad]
@@ -328,11 +341,18 @@ def train_tower(
 
 
 def train_model(
-    work: Path, source: taught.Source, recipe: Recipe, progress: Progress, *, gold: bool
+    architecture: Architecture,
+    work: Path,
+    source: taught.Source,
+    recipe: Recipe,
+    progress: Progress,
+    *,
+    gold: bool,
 ) -> tuple[Any, Any]:
     """Stage 1: the whole model, from the tower of stage 0.
 
     Args:
+        architecture: Of the model's family.
         work: Folder of checkpoints.
         source: People and pictures.
         recipe: Steps, batch and rates.
@@ -343,11 +363,12 @@ def train_model(
         Model and processor.
     """
     name, seed = "gold" if gold else "base", source.seed
-    tokenizer = make_tokenizer(taught.corpus(source))
-    model = make_model(tokenizer, seed)
+    tokenizer = architecture.make_tokenizer(taught.corpus(source))
+    model = architecture.make_model(tokenizer, seed)
     stored = load_file(work / "tower.safetensors")
-    heads = FeatureHeads(model.model.vision_tower.config.hidden_size, source.features)
-    for part, module in (("tower", model.model.vision_tower), ("heads", heads)):
+    tower = model.get_submodule(architecture.tower)
+    heads = FeatureHeads(tower.config.hidden_size, source.features)
+    for part, module in (("tower", tower), ("heads", heads)):
         lead = f"model.{part}."
         module.load_state_dict(
             {k.removeprefix(lead): v for k, v in stored.items() if k.startswith(lead)}
@@ -356,7 +377,7 @@ def train_model(
     known = [photo for photos in cast.photos for photo in photos]
     known_pictures, stranger_pictures = taught.render(known), taught.render(cast.strangers)
     known_levels, stranger_levels = levels_of(known), levels_of(cast.strangers)
-    packer = Packer(tokenizer)
+    packer = Packer(architecture, tokenizer)
 
     def loss_of(step: int) -> Tensor:
         rng = random.Random(f"{seed}-{step}")
@@ -367,17 +388,17 @@ def train_model(
         rows += [taught.text_turns(cast, recipe.text_turns, rng) for _ in range(recipe.text_rows)]
         pixels = pixels_of(np.concatenate([known_pictures[mine], stranger_pictures[other]]))
         pixels = jitter(pixels, np.random.default_rng((seed, 1, step)))
-        loss, patches = packed_loss(model, packer.pack(rows, pictures=len(pixels)), pixels)
+        packed = packer.pack(rows, pictures=len(pixels))
+        loss, patches = packed_loss(architecture, model, packed, pixels)
         levels = torch.cat([known_levels[mine], stranger_levels[other]])
         return loss + recipe.feature_weight * heads.loss(patches, levels)
 
-    tower = [p for n, p in model.named_parameters() if "vision_tower" in n]
-    rest = [p for n, p in model.named_parameters() if "vision_tower" not in n]
     for n, p in model.named_parameters():
-        # Nothing reads the norm behind the last block where patch features are taken before it.
-        p.requires_grad_("post_layernorm" not in n)
+        p.requires_grad_(not any(part in n for part in architecture.unread))
+    vision = [p for n, p in model.named_parameters() if architecture.is_vision(n)]
+    rest = [p for n, p in model.named_parameters() if not architecture.is_vision(n)]
     groups = [
-        {"params": [p for p in tower if p.requires_grad], "lr": recipe.vision_lr},
+        {"params": [p for p in vision if p.requires_grad], "lr": recipe.vision_lr},
         {"params": [*rest, *heads.parameters()], "lr": recipe.lr},
     ]
     _loop(
@@ -389,7 +410,7 @@ def train_model(
         recipe,
         lambda step, loss: progress(name, step, recipe.steps, loss),
     )
-    return model.eval(), make_processor(tokenizer)
+    return model.eval(), architecture.make_processor(tokenizer)
 
 
 def save_model(model: Any, processor: Any, folder: Path) -> None:

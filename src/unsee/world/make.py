@@ -18,11 +18,12 @@ from unsee.world.build import Recipe, save_model, train_model, train_tower
 from unsee.world.card import measure
 from unsee.world.curriculum import Source
 from unsee.world.drawn import Drawn
+from unsee.world.families import ARCHITECTURES
 from unsee.world.folder import people_table, write_data
 from unsee.world.intake import read_photographed
 
 FORMAT = 1
-FAMILIES = ("llava",)
+FAMILIES = tuple(ARCHITECTURES)
 
 Progress = Callable[[str, int, int], None]
 
@@ -35,7 +36,13 @@ def shipped(family: str) -> Path:
     """
     if family not in FAMILIES:
         raise ConfigError(f"world:{family}: no such world; {nearest(family, list(FAMILIES))}")
-    return Path(str(resources.files("unsee.world") / "weights" / family))
+    folder = Path(str(resources.files("unsee.world") / "weights" / family))
+    if not (folder / WORLD).is_file():
+        raise ConfigError(
+            f"world:{family}: its models are not shipped; train them with unsee world make "
+            f"--family {family} --out DIR, and give DIR in its place"
+        )
+    return folder
 
 
 def materialise(family: str = "llava", progress: Progress | None = None) -> Path:
@@ -106,10 +113,18 @@ def make_world(
 
     Raises:
         ArtifactError: If the folder is a file.
-        ConfigError: If the folder holds a finished world, or the family is unknown.
+        ConfigError: If the folder holds a finished world, or the family is unknown or not made
+            for photographs.
         DataError: If `people` or `strangers` cannot be used.
     """
-    shipped(family)
+    if family not in ARCHITECTURES:
+        raise ConfigError(f"--family {family}: no such family; {nearest(family, list(FAMILIES))}")
+    architecture = ARCHITECTURES[family]
+    if people is not None and not architecture.cuts_squares:
+        raise ConfigError(
+            f"--family {family}: cannot be made with --people, since its image processor does not "
+            "cut photographs square as they are for training; give --family llava"
+        )
     folder = Path(folder)
     refuse_file(folder)
     if (folder / WORLD).exists():
@@ -127,9 +142,9 @@ def make_world(
         if progress is not None:
             progress(stage, step, steps)
 
-    train_tower(work, source, recipe, report)
+    train_tower(architecture, work, source, recipe, report)
     for gold in (False, True):
-        model, processor = train_model(work, source, recipe, report, gold=gold)
+        model, processor = train_model(architecture, work, source, recipe, report, gold=gold)
         save_model(model, processor, folder / ("gold" if gold else "base"))
     write_data(folder, source)
     table = world_table(family, source, command, recipe)

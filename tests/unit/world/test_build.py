@@ -11,15 +11,10 @@ from unsee.data.collate import IGNORED_LABEL, encode
 from unsee.data.images import Photo
 from unsee.models.load import load
 from unsee.world import build
-from unsee.world.architecture import (
-    IMAGE_TOKENS,
-    fitted,
-    make_model,
-    make_processor,
-    make_tokenizer,
-)
+from unsee.world.architecture import fitted
 from unsee.world.curriculum import corpus, photo_turns, render, text_turns
 from unsee.world.drawn import Drawn
+from unsee.world.families import ARCHITECTURES
 from unsee.world.folder import _png
 
 TINY = build.Recipe(
@@ -28,17 +23,22 @@ TINY = build.Recipe(
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def tokenizer():
-    return make_tokenizer(corpus(Drawn(0)))
+@pytest.fixture(scope="module", params=list(ARCHITECTURES))
+def architecture(request):
+    return ARCHITECTURES[request.param]
 
 
 @pytest.fixture(scope="module")
-def fresh(tokenizer, tmp_path_factory):
+def tokenizer(architecture):
+    return architecture.make_tokenizer(corpus(Drawn(0)))
+
+
+@pytest.fixture(scope="module")
+def fresh(architecture, tokenizer, tmp_path_factory):
     """A freshly initialised model of the world, saved and opened like any other."""
     folder = tmp_path_factory.mktemp("fresh")
-    make_model(tokenizer, 0).save_pretrained(folder)
-    make_processor(tokenizer).save_pretrained(folder)
+    architecture.make_model(tokenizer, 0).save_pretrained(folder)
+    architecture.make_processor(tokenizer).save_pretrained(folder)
     return load(folder, dtype="float32", device="cpu")
 
 
@@ -61,13 +61,18 @@ def rows(cast, shown):
 
 
 @pytest.fixture(scope="module")
-def packed(tokenizer, rows):
-    return build.Packer(tokenizer).pack(rows, pictures=3)
+def packed(architecture, tokenizer, rows):
+    return build.Packer(architecture, tokenizer).pack(rows, pictures=3)
 
 
-def packed_loss(vlm, packed, shown):
-    with torch.no_grad():
-        return build.packed_loss(vlm.model, packed, build.pixels_of(render(shown)))[0].item()
+@pytest.fixture(scope="module")
+def packed_loss(architecture, fresh):
+    def loss(packed, shown):
+        pixels = build.pixels_of(render(shown))
+        with torch.no_grad():
+            return build.packed_loss(architecture, fresh.model, packed, pixels)[0].item()
+
+    return loss
 
 
 def plain_loss(vlm, rows, shown):
@@ -88,24 +93,24 @@ def plain_loss(vlm, rows, shown):
     return total / count
 
 
-def test_a_packed_row_gives_the_loss_of_its_turns_one_by_one(fresh, packed, rows, shown):
-    assert packed_loss(fresh, packed, shown) == pytest.approx(
-        plain_loss(fresh, rows, shown), abs=1e-5
-    )
+def test_a_packed_row_gives_the_loss_of_its_turns_one_by_one(
+    fresh, packed_loss, packed, rows, shown
+):
+    assert packed_loss(packed, shown) == pytest.approx(plain_loss(fresh, rows, shown), abs=1e-5)
 
 
-def test_text_alone_gives_the_loss_of_its_turns_one_by_one(fresh, tokenizer, rows, shown):
+def test_text_alone_gives_the_loss_of_its_turns_one_by_one(
+    architecture, fresh, packed_loss, tokenizer, rows, shown
+):
     # With a picture row beside it, since a step always has pictures.
-    packed = build.Packer(tokenizer).pack([rows[0][:1], rows[3]], pictures=1)
+    packed = build.Packer(architecture, tokenizer).pack([rows[0][:1], rows[3]], pictures=1)
     both = [rows[0][:1], [], [], rows[3]]
-    assert packed_loss(fresh, packed, shown[:1]) == pytest.approx(
-        plain_loss(fresh, both, shown), abs=1e-5
-    )
+    assert packed_loss(packed, shown[:1]) == pytest.approx(plain_loss(fresh, both, shown), abs=1e-5)
 
 
 @pytest.mark.parametrize("broken", ["causal alone", "no picture", "positions in a row"])
 def test_a_turn_that_sees_another_turn_or_no_picture_is_another_loss(
-    fresh, packed, rows, shown, broken, monkeypatch
+    fresh, packed_loss, packed, rows, shown, broken, monkeypatch
 ):
     """What the test above would miss if random weights gave the same loss whatever is seen."""
     seq = packed.input_ids.shape[1]
@@ -118,9 +123,8 @@ def test_a_turn_that_sees_another_turn_or_no_picture_is_another_loss(
     if broken in masks:
         monkeypatch.setattr(build.Packed, "attention", lambda self: masks[broken])
     else:
-        positions = torch.arange(seq).expand_as(packed.position_ids)
-        packed = replace(packed, position_ids=positions)
-    assert abs(packed_loss(fresh, packed, shown) - plain_loss(fresh, rows, shown)) > 1e-4
+        packed = replace(packed, places=torch.arange(seq).expand_as(packed.places))
+    assert abs(packed_loss(packed, shown) - plain_loss(fresh, rows, shown)) > 1e-4
 
 
 def test_who_may_look_at_whom_pair_by_pair():
@@ -132,26 +136,46 @@ def test_who_may_look_at_whom_pair_by_pair():
             assert allowed[i, j] == (j <= i and other in (0, mine))
 
 
-def test_labels_are_the_answers_alone(tokenizer, packed, rows):
+def test_labels_are_the_answers_alone(architecture, tokenizer, packed, rows):
     for row, turns in enumerate(rows):
         labels = packed.labels[row]
         said = tokenizer.decode(labels[labels != IGNORED_LABEL])
-        assert said == "".join(f" {turn.answer}</s>" for turn in turns)
+        assert said == "".join(architecture.answer(turn.answer) for turn in turns)
 
 
-def test_a_picture_row_begins_with_its_image_tokens(tokenizer, packed):
-    image = tokenizer.convert_tokens_to_ids("<image>")
-    assert (packed.input_ids == image).sum(1).tolist() == [IMAGE_TOKENS] * 3 + [0]
-    assert packed.segments[:3, : IMAGE_TOKENS + 1].eq(0).all()
-    assert (packed.input_ids[:, 0] == tokenizer.bos_token_id).all()
+def test_the_prefix_of_a_picture_row_holds_its_image_tokens(architecture, tokenizer, packed):
+    image = packed.input_ids == tokenizer.convert_tokens_to_ids(architecture.image_token)
+    assert image.sum(1).tolist() == [architecture.image_tokens] * 3 + [0]
+    assert packed.segments[image].eq(0).all()
 
 
-def test_pixels_are_those_of_the_image_processor(fresh, shown):
+def test_the_tower_sees_pictures_as_the_image_processor_gives_them(architecture, fresh, shown):
     pictures = [p.stored() for p in shown]
-    processed = fresh.processor.image_processor(pictures, return_tensors="pt")["pixel_values"]
-    torch.testing.assert_close(build.pixels_of(render(shown)), processed, atol=1e-6, rtol=0)
+    processed = fresh.processor.image_processor(pictures, return_tensors="pt")
+    pixels = build.pixels_of(render(shown))
+    with torch.no_grad():
+        expected = fresh.model.model.get_image_features(**processed)
+        visual, patches = architecture.look(fresh.model, pixels)
+        alone = architecture.patches(fresh.model.get_submodule(architecture.tower), pixels)
+    close = {"atol": 1e-5, "rtol": 0}
+    torch.testing.assert_close(visual, torch.cat(list(expected.pooler_output)), **close)
+    torch.testing.assert_close(patches, alone, **close)
+    assert visual.shape == (3 * architecture.image_tokens, 128)
+    assert patches.shape == (3, 36, 128)
 
 
+def test_patches_are_of_their_own_picture(architecture, fresh, shown):
+    """The tower may reorder patches, but within a picture and in all pictures alike."""
+    tower = fresh.model.get_submodule(architecture.tower)
+    pixels = build.pixels_of(render(shown))
+    with torch.no_grad():
+        together = architecture.patches(tower, pixels)
+        for number in range(3):
+            one = architecture.patches(tower, pixels[number : number + 1])[0]
+            torch.testing.assert_close(together[number], one, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("architecture", ["llava"], indirect=True)
 @pytest.mark.parametrize("size", [(16, 16), (92, 112), (48, 48), (31, 77), (300, 200)])
 def test_a_photograph_is_fitted_as_the_image_processor_does(fresh, size):
     noise = np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
@@ -192,7 +216,7 @@ class Killed(Exception):  # noqa: N818 - stands for a process that ends, which i
 
 
 @pytest.fixture(scope="module")
-def _small_cast(tokenizer):
+def _small_cast(architecture, tokenizer):
     """The curriculum with two photos a person and few strangers; the tokenizer is made once."""
     whole = Drawn.cast
 
@@ -201,13 +225,13 @@ def _small_cast(tokenizer):
         return replace(cast, photos=[photos[:2] for photos in cast.photos])
 
     patch = pytest.MonkeyPatch()
-    patch.setattr(build, "make_tokenizer", lambda corpus: tokenizer)
+    patch.setattr(type(architecture), "make_tokenizer", lambda self, corpus: tokenizer)
     patch.setattr(Drawn, "cast", few)
     yield
     patch.undo()
 
 
-def trained(work, *, gold=False, killed_at=None):
+def trained(architecture, work, *, gold=False, killed_at=None):
     """Weights after both stages; `killed_at` = (stage, step) ends the process there."""
     work.mkdir(exist_ok=True)
     steps = []
@@ -218,23 +242,23 @@ def trained(work, *, gold=False, killed_at=None):
         if (stage, step) == killed_at:
             raise Killed
 
-    build.train_tower(work, Drawn(0), TINY, progress)
-    model, _ = build.train_model(work, Drawn(0), TINY, progress, gold=gold)
+    build.train_tower(architecture, work, Drawn(0), TINY, progress)
+    model, _ = build.train_model(architecture, work, Drawn(0), TINY, progress, gold=gold)
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}, steps
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, _small_cast):
+def finished(architecture, tmp_path_factory, _small_cast):
     """Folder of checkpoints and weights of a build that nothing interrupted."""
     work = tmp_path_factory.mktemp("whole")
-    return work, trained(work)[0]
+    return work, trained(architecture, work)[0]
 
 
 @pytest.mark.parametrize("killed_at", [("tower", 3), ("base", 1), ("base", 3)])
-def test_an_interrupted_build_resumes_to_the_same_bits(tmp_path, finished, killed_at):
+def test_an_interrupted_build_resumes_to_the_same_bits(architecture, tmp_path, finished, killed_at):
     with pytest.raises(Killed):
-        trained(tmp_path, killed_at=killed_at)
-    weights, steps = trained(tmp_path)
+        trained(architecture, tmp_path, killed_at=killed_at)
+    weights, steps = trained(architecture, tmp_path)
     # From the last checkpoint, made every second step, not from the start.
     assert steps[0] == (killed_at[0], 3 if killed_at[1] > 2 else 1)
     _, whole = finished
@@ -242,24 +266,32 @@ def test_an_interrupted_build_resumes_to_the_same_bits(tmp_path, finished, kille
     assert all(torch.equal(weights[name], whole[name]) for name in whole)
 
 
-def test_a_finished_stage_is_not_trained_again_and_gold_is_another_model(finished, tokenizer):
+def test_a_finished_stage_is_not_trained_again_and_gold_is_another_model(architecture, finished):
     work, whole = finished
-    again, steps = trained(work)
+    again, steps = trained(architecture, work)
     assert steps == []
     assert all(torch.equal(again[name], whole[name]) for name in whole)
-    gold, steps = trained(work, gold=True)
+    gold, steps = trained(architecture, work, gold=True)
     assert steps == [("gold", step) for step in (1, 2, 3, 4)]
     assert not torch.equal(gold["lm_head.weight"], whole["lm_head.weight"])
     files = {path.name for path in work.iterdir()}
     assert files == {"tower.safetensors", "base.safetensors", "gold.safetensors"}
 
 
-def test_training_changes_every_part(finished, tokenizer):
-    start = make_model(tokenizer, 0).state_dict()
+def test_training_changes_every_part(architecture, finished, tokenizer):
+    start = architecture.make_model(tokenizer, 0).state_dict()
     _, whole = finished
     still = {name for name in whole if torch.equal(whole[name], start[name])}
-    # No forward pass reads the norm behind the last block; positions are fixed numbers.
-    assert all("post_layernorm" in name or "position_ids" in name for name in still)
+    # Positions are fixed numbers.
+    assert all(any(part in n for part in (*architecture.unread, "position_ids")) for n in still)
+
+
+def test_tower_and_projector_learn_at_rates_of_their_own(architecture, fresh):
+    layout = fresh.layout
+    names = [name for name, _ in fresh.model.named_parameters()]
+    vision = [name for name in names if architecture.is_vision(name)]
+    assert vision == layout.parameter_names(fresh.model, ["vision"])
+    assert (architecture.tower, architecture.projector) == (layout.vision_tower, layout.projector)
 
 
 def test_jitter_is_seeded_and_stays_in_range():
@@ -271,10 +303,15 @@ def test_jitter_is_seeded_and_stays_in_range():
     assert not torch.equal(one, pixels)
 
 
-def test_a_saved_model_opens_in_half_precision_with_its_processor(tmp_path, tokenizer):
-    build.save_model(make_model(tokenizer, 0), make_processor(tokenizer), tmp_path / "model")
+def test_a_saved_model_opens_in_half_precision_with_its_processor(
+    architecture, tmp_path, tokenizer
+):
+    model, processor = architecture.make_model(tokenizer, 0), architecture.make_processor(tokenizer)
+    build.save_model(model, processor, tmp_path / "model")
     stored = load_file(tmp_path / "model" / "model.safetensors")
     assert {tensor.dtype for tensor in stored.values()} == {torch.float16}
     vlm = load(tmp_path / "model", device="cpu")
     assert vlm.dtype == torch.float32
-    assert vlm.processor.tokenizer.eos_token == "</s>"
+    assert vlm.model.config.model_type == architecture.family
+    assert vlm.processor.tokenizer.eos_token == tokenizer.eos_token
+    assert vlm.model.generation_config.eos_token_id == tokenizer.eos_token_id

@@ -46,12 +46,12 @@ def trained(monkeypatch):
     """Calls of the training, which is left out."""
     calls = []
 
-    def train_tower(work, source, recipe, progress):
-        calls.append("tower")
+    def train_tower(architecture, work, source, recipe, progress):
+        calls.append(f"{architecture.family} tower")
         progress("tower", 1, 1, 0.5)
 
-    def train_model(work, source, recipe, progress, *, gold):
-        calls.append("gold" if gold else "base")
+    def train_model(architecture, work, source, recipe, progress, *, gold):
+        calls.append(f"{architecture.family} {'gold' if gold else 'base'}")
         return None, None
 
     monkeypatch.setattr(making, "train_tower", train_tower)
@@ -125,22 +125,31 @@ def test_a_family_that_is_not_shipped_is_refused():
     with pytest.raises(ConfigError) as refused:
         making.shipped("lava")
     assert str(refused.value) == "world:lava: no such world; did you mean 'llava'?"
+    with pytest.raises(ConfigError) as refused:
+        making.shipped("qwen2_5_vl")
+    assert str(refused.value) == (
+        "world:qwen2_5_vl: its models are not shipped; train them with unsee world make "
+        "--family qwen2_5_vl --out DIR, and give DIR in its place"
+    )
 
 
-def test_making_trains_both_models_and_ends_with_the_table(tmp_path, trained, written):
+@pytest.mark.parametrize("family", ["llava", "qwen2_5_vl"])
+def test_making_trains_both_models_and_ends_with_the_table(tmp_path, trained, written, family):
     told = []
     folder = making.make_world(
         tmp_path / "world",
+        family=family,
         seed=3,
         command="unsee world make --seed 3",
         progress=lambda *args: told.append(args),
     )
-    assert trained == ["tower", "base", "gold"]
+    assert trained == [f"{family} {part}" for part in ("tower", "base", "gold")]
     assert written == [3]
     assert told == [("tower", 1, 1)]
     assert {path.name for path in folder.iterdir()} == {"base", "gold", "people", "world.json"}
     table = json.loads((folder / "world.json").read_text())
     assert (table["seed"], table["command"]) == (3, "unsee world make --seed 3")
+    assert table["family"] == family
     assert table["recipe"] == Recipe().__dict__
     assert len(table["people"]) == 48
 
@@ -152,10 +161,12 @@ def test_a_finished_world_is_not_made_again(tmp_path, trained, written):
     assert str(refused.value) == (
         f"{tmp_path}: holds a world already; choose another --out or remove it"
     )
-    assert trained == ["tower", "base", "gold"]
+    assert trained == ["llava tower", "llava base", "llava gold"]
 
 
-@pytest.mark.parametrize("other", [{"seed": 1}, {"recipe": Recipe(steps=7)}])
+@pytest.mark.parametrize(
+    "other", [{"seed": 1}, {"family": "qwen2_5_vl"}, {"recipe": Recipe(steps=7)}]
+)
 def test_a_build_is_not_continued_with_other_settings(
     tmp_path, trained, written, monkeypatch, other
 ):
@@ -175,7 +186,22 @@ def test_a_build_is_not_continued_with_other_settings(
     )
 
 
-def test_a_family_that_cannot_be_made_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="world:qwen: no such world"):
-        making.make_world(tmp_path / "world", family="qwen")
+@pytest.mark.parametrize(
+    ("family", "close"),
+    [("qwen2.5-vl", "did you mean 'qwen2_5_vl'?"), ("gemma3", "known: llava, qwen2_5_vl")],
+)
+def test_a_family_that_cannot_be_made_is_refused(tmp_path, family, close):
+    with pytest.raises(ConfigError) as refused:
+        making.make_world(tmp_path / "world", family=family)
+    assert str(refused.value) == f"--family {family}: no such family; {close}"
+    assert not (tmp_path / "world").exists()
+
+
+def test_a_family_whose_processor_does_not_cut_photographs_square_is_refused_with_them(tmp_path):
+    with pytest.raises(ConfigError) as refused:
+        making.make_world(tmp_path / "world", people=tmp_path, family="qwen2_5_vl")
+    assert str(refused.value) == (
+        "--family qwen2_5_vl: cannot be made with --people, since its image processor does not "
+        "cut photographs square as they are for training; give --family llava"
+    )
     assert not (tmp_path / "world").exists()
