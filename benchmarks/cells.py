@@ -206,6 +206,10 @@ class Pool:
         ]
         return [s for s, _ in rows], np.array([v for _, v in rows])
 
+    def accuracy(self, model: str, names: Sequence[str]) -> float:
+        """Pooled accuracy on the open questions of some sets."""
+        return float(np.mean(np.concatenate([self.right(model, name)[1] for name in names])))
+
 
 def paired_score(a: Pool, b: Pool, *, resamples: int = 2000, seed: int = 0) -> dict[str, Any]:
     """Difference of `summary.score` between two methods on the same draws and seeds.
@@ -280,6 +284,41 @@ def conditions(command: str, device: str = "cpu") -> dict[str, Any]:
         "versions": versions(),
         "device": here if device == "cpu" else torch.cuda.get_device_name(device),
     }
+
+
+def sets_table(tables: Mapping[str, Any]) -> list[str]:
+    """A Markdown table of sets, from the `flat` scores of each model."""
+    head = ["set", "n", "chance", *tables]
+    out = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for name, metrics in next(iter(tables.values())).items():
+        rates = ("unknown_rate", "wrong_name_rate")
+        shown = ("accuracy", *rates) if name in forget_sets("visual") else ("accuracy",)
+        out += [_row(name, metric, metrics[metric], tables) for metric in shown]
+    return out
+
+
+def _row(name: str, metric: str, first: Mapping[str, Any], tables: Mapping[str, Any]) -> str:
+    label = f"`{name}`" + ("" if metric == "accuracy" else f" {metric.replace('_', ' ')}")
+    chance = first.get("chance")
+    shown = [label, str(first.get("n", "-")), "-" if chance is None else f"{100 * chance:.0f}"]
+    for table in tables.values():
+        cell = table[name][metric]
+        if "value" in cell:
+            low, high = (100 * end for end in cell["ci"])
+            shown.append(f"{100 * cell['value']:.1f} [{low:.0f}, {high:.0f}]")
+        else:
+            shown.append("not scored")
+    return "| " + " | ".join(shown) + " |"
+
+
+def bars_table(bars: Mapping[str, Any]) -> list[str]:
+    """A Markdown table of bars: figure, bound, and whether it is met."""
+    out = ["| bar | figure | bound | met |", "|---|---|---|---|"]
+    for name, bar in bars.items():
+        bound = f"<= {bar['at_most']:.4f}" if "at_most" in bar else f">= {bar['at_least']:.4f}"
+        met = "yes" if bar["met"] else "**no**"
+        out.append(f"| {name} | {bar['value']:.4f} | {bound} | {met} |")
+    return out
 
 
 def provenance(command: str, table: Table) -> dict[str, Any]:

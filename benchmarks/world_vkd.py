@@ -18,9 +18,20 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from cells import Cell, Pool, Table, flat, paired_score, provenance, tail, with_family, write
+from cells import (
+    Cell,
+    Pool,
+    Table,
+    bars_table,
+    flat,
+    paired_score,
+    provenance,
+    sets_table,
+    tail,
+    with_family,
+    write,
+)
 
-from unsee.metrics.intervals import mean_interval
 from unsee.world import FAMILIES, materialise
 
 RECIPES = ("vkd", "grad_diff-full", "grad_diff-lora")
@@ -47,16 +58,6 @@ def gold_card(family: str, table: Table) -> dict[str, Any]:
     if card["gold_fingerprint"] != table.vlm("gold").fingerprint:
         raise SystemExit(f"{path}: of another gold; run benchmarks/world_card.py first")
     return card["figures"]["gold"]["candidates_unseen"]
-
-
-def accuracy_of(pool: Pool, model: str, names: tuple[str, ...]) -> float:
-    """Pooled accuracy on the open questions of some sets."""
-    values, subjects = [], []
-    for name in names:
-        who, right = pool.right(model, name)
-        values += list(right)
-        subjects += who
-    return mean_interval(values, subjects).value
 
 
 def bars(
@@ -87,7 +88,7 @@ def bars(
     }
     for name, (sets, bound) in groups.items():
         sets = tuple(s for s in sets if s in pool.records)
-        drop = accuracy_of(pool, "base", sets) - accuracy_of(pool, "erased", sets)
+        drop = pool.accuracy("base", sets) - pool.accuracy("erased", sets)
         at_most(f"{name} below base", drop, bound)
     same = sum(run["text_logits_identical"][0] for run in runs)
     total = sum(run["text_logits_identical"][1] for run in runs)
@@ -179,34 +180,16 @@ def markdown(content: dict[str, Any]) -> str:
     if content["not_run"]:
         out += ["", f"Not run yet: {', '.join(content['not_run'])}."]
     for title, block in content["settings"].items():
-        out += ["", f"## {title.capitalize()}", "", *_sets(block), "", *_summaries(block)]
+        tables = block["references"] | {n: m["sets"] for n, m in block["methods"].items()}
+        out += ["", f"## {title.capitalize()}", "", *sets_table(tables), "", *_summaries(block)]
         if SETTINGS[title] == ("ABC",):
             out += ["", TWELVE]
         out += [
             "",
             *_differences(block),
-            "| bar of VKD | figure | bound | met |",
-            "|---|---|---|---|",
+            *bars_table(block["bars"]),
         ]
-        for name, bar in block["bars"].items():
-            bound = f"<= {bar['at_most']:.3f}" if "at_most" in bar else f">= {bar['at_least']:.3f}"
-            met = "yes" if bar["met"] else "**no**"
-            out.append(f"| {name} | {bar['value']:.3f} | {bound} | {met} |")
     return "\n".join([*out, ""])
-
-
-def _sets(block: dict[str, Any]) -> list[str]:
-    tables = {m: block["references"][m] for m in ("base", "gold")} | {
-        name: found["sets"] for name, found in block["methods"].items()
-    }
-    head = ["set", "n", "chance", *tables]
-    out = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for name, cells_ in tables["base"].items():
-        out.append(_row(name, "accuracy", cells_, tables))
-        if name in ("forget_seen", "forget_unseen"):
-            rates = ("unknown_rate", "wrong_name_rate")
-            out += [_row(name, metric, cells_, tables) for metric in rates]
-    return out
 
 
 def _summaries(block: dict[str, Any]) -> list[str]:
@@ -244,21 +227,6 @@ def _differences(block: dict[str, Any]) -> list[str]:
         return []
     title = "Paired difference of the score (people resampled, the same on both sides):"
     return [title, "", *out, ""]
-
-
-def _row(name: str, metric: str, cells_: Any, tables: Any) -> str:
-    first = cells_[metric]
-    label = f"`{name}`" + ("" if metric == "accuracy" else f" {metric.replace('_', ' ')}")
-    chance = first.get("chance")
-    shown = [label, str(first.get("n", "-")), "-" if chance is None else f"{100 * chance:.0f}"]
-    for table in tables.values():
-        cell = table[name][metric]
-        if "value" in cell:
-            low, high = (100 * end for end in cell["ci"])
-            shown.append(f"{100 * cell['value']:.1f} [{low:.0f}, {high:.0f}]")
-        else:
-            shown.append("not scored")
-    return "| " + " | ".join(shown) + " |"
 
 
 def _number(value: Any) -> str:
