@@ -102,9 +102,9 @@ def _side_by_side(results: list[Any]) -> None:
 
     from unsee.report import wording
 
-    sets = ("forget_seen", "forget_unseen", "forget_text")
-    titles = ("given photos", "other photos", "by name")
-    table = Table("left by", *titles, "keep", "took", "verdict", box=None)
+    sets = ("forget_seen", "forget_unseen")
+    # No wider than 80 columns, in which a verdict does not break.
+    table = Table("left by", "given photos", "others", "keep", "took", "verdict", box=None)
     for result in results:
         cells = [wording.value_or_reason(result.model("erased").cell(name)) for name in sets]
         keep, took = wording.figure(result.summary.keep), wording.duration(result.cost.wall_s)
