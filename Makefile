@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadscope
 export HF_HUB_OFFLINE := 1
 
-.PHONY: demo check test lint format
+.PHONY: demo check quick test lint format
 .DEFAULT_GOAL := demo
 
 # Redone when what is to be installed changes.
@@ -24,7 +24,11 @@ lint: $(VENV)/.installed
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
-check: lint
+# The type check takes one core, and most of the time that lint takes: both at once.
+check: $(VENV)/.installed
+	$(MAKE) --no-print-directory -j2 lint quick
+
+quick: $(VENV)/.installed
 	$(PYTEST) -m 'not slow' tests/unit tests/contract
 
 # `check` and everything it leaves out, each test once.

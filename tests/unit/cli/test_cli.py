@@ -155,6 +155,7 @@ PLAIN = {"PYTHONIOENCODING": "ascii"}
 BARE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("environment", [{"LC_ALL": "C"}, PLAIN, BARE])
 def test_a_terminal_that_knows_only_ascii(environment):
     words = ["forget", "m", "--subject", "people/Åse 🦊", "--dry-run"]
