@@ -17,7 +17,8 @@ from unsee.models.families import checked_layout, layout_of
 from unsee.models.load import VLM
 from unsee.models.processors import open_processor
 from unsee.models.tiny import tiny_model
-from unsee.world.portraits import draw, make_faces, make_view, stranger_face
+from unsee.world.faces import make_faces, stranger_face
+from unsee.world.portraits import draw, make_view
 
 IMAGE_TOKENS = 576
 TEXT_TOKENS = 64

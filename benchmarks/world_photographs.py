@@ -27,7 +27,8 @@ from unsee.metrics.answers import is_unknown
 from unsee.world import make_world
 from unsee.world.build import Recipe
 from unsee.world.drawn import Drawn
-from unsee.world.portraits import Face, draw, make_view, stranger_face
+from unsee.world.faces import Face, stranger_face
+from unsee.world.portraits import draw, make_view
 from unsee.world.questions import NAME, UNKNOWN_PHOTO
 
 PEOPLE, PHOTOS, STRANGERS, ASKED = 16, 8, 40, 200

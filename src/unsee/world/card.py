@@ -25,8 +25,9 @@ from unsee.data.world import (
 from unsee.metrics.answers import accuracy, known_answers, unknown_rate, wrong_name_rate
 from unsee.metrics.intervals import mean_interval
 from unsee.models.load import VLM, load
+from unsee.world.faces import make_faces, stranger_face
 from unsee.world.folder import nearest_neighbour_accuracy
-from unsee.world.portraits import draw, make_faces, make_view, stranger_face
+from unsee.world.portraits import draw, make_view
 from unsee.world.profiles import CANDIDATE_ROLES, make_profiles
 from unsee.world.questions import NAME, UNKNOWN_PHOTO
 

@@ -10,16 +10,8 @@ from PIL import Image
 
 from unsee.world import questions as ask
 from unsee.world.curriculum import STRANGERS, UNKNOWN_NAMES, Cast
-from unsee.world.portraits import (
-    LEVELS,
-    Face,
-    View,
-    draw,
-    make_faces,
-    make_view,
-    stranger_face,
-    visible_attributes,
-)
+from unsee.world.faces import LEVELS, Face, make_faces, stranger_face, visible_attributes
+from unsee.world.portraits import View, draw, make_view
 from unsee.world.profiles import Profile, make_profiles, unknown_names
 
 VIEWS_PER_PERSON = 60

@@ -25,7 +25,8 @@ from unsee.world import questions as ask
 from unsee.world.architecture import fitted
 from unsee.world.curriculum import STRANGERS, UNKNOWN_NAMES, Cast, Picture
 from unsee.world.drawn import VIEWS_PER_PERSON, Drawn, Portrait
-from unsee.world.portraits import LEVELS, SIZE
+from unsee.world.faces import LEVELS
+from unsee.world.portraits import SIZE
 from unsee.world.profiles import Profile, development_people, unknown_names
 
 # Larger photos are kept at four times what the model sees: room for variants, and no more.

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from unsee.data.collate import IGNORED_LABEL, encode
 from unsee.data.images import Photo
 from unsee.models.load import load
-from unsee.world import build
+from unsee.world import build, packing
 from unsee.world.architecture import fitted
 from unsee.world.curriculum import corpus, photo_turns, render, text_turns
 from unsee.world.drawn import Drawn
@@ -62,7 +62,7 @@ def rows(cast, shown):
 
 @pytest.fixture(scope="module")
 def packed(architecture, tokenizer, rows):
-    return build.Packer(architecture, tokenizer).pack(rows, pictures=3)
+    return packing.Packer(architecture, tokenizer).pack(rows, pictures=3)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def packed_loss(architecture, fresh):
     def loss(packed, shown):
         pixels = build.pixels_of(render(shown))
         with torch.no_grad():
-            return build.packed_loss(architecture, fresh.model, packed, pixels)[0].item()
+            return packing.packed_loss(architecture, fresh.model, packed, pixels)[0].item()
 
     return loss
 
@@ -103,7 +103,7 @@ def test_text_alone_gives_the_loss_of_its_turns_one_by_one(
     architecture, fresh, packed_loss, tokenizer, rows, shown
 ):
     # With a picture row beside it, since a step always has pictures.
-    packed = build.Packer(architecture, tokenizer).pack([rows[0][:1], rows[3]], pictures=1)
+    packed = packing.Packer(architecture, tokenizer).pack([rows[0][:1], rows[3]], pictures=1)
     both = [rows[0][:1], [], [], rows[3]]
     assert packed_loss(packed, shown[:1]) == pytest.approx(plain_loss(fresh, both, shown), abs=1e-5)
 
@@ -121,7 +121,7 @@ def test_a_turn_that_sees_another_turn_or_no_picture_is_another_loss(
         "no picture": (mine & causal)[:, None],
     }
     if broken in masks:
-        monkeypatch.setattr(build.Packed, "attention", lambda self: masks[broken])
+        monkeypatch.setattr(packing.Packed, "attention", lambda self: masks[broken])
     else:
         packed = replace(packed, places=torch.arange(seq).expand_as(packed.places))
     assert abs(packed_loss(packed, shown) - plain_loss(fresh, rows, shown)) > 1e-4
@@ -130,7 +130,7 @@ def test_a_turn_that_sees_another_turn_or_no_picture_is_another_loss(
 def test_who_may_look_at_whom_pair_by_pair():
     segments = torch.tensor([[0, 0, 1, 1, 2, -1]])
     ids = torch.zeros_like(segments)
-    allowed = build.Packed(ids, ids, segments, ids).attention()[0, 0]
+    allowed = packing.Packed(ids, ids, segments, ids).attention()[0, 0]
     for i, mine in enumerate(segments[0].tolist()):
         for j, other in enumerate(segments[0].tolist()):
             assert allowed[i, j] == (j <= i and other in (0, mine))

@@ -6,15 +6,8 @@ import pytest
 from unsee.world import questions as ask
 from unsee.world.curriculum import corpus, photo_turns, render, text_turns
 from unsee.world.drawn import VIEWS_PER_PERSON, Drawn
-from unsee.world.portraits import (
-    ACCESSORIES,
-    BACKGROUNDS,
-    PALETTE,
-    UNSEEN_ACCESSORIES,
-    UNSEEN_BACKGROUNDS,
-    distance,
-    make_faces,
-)
+from unsee.world.faces import PALETTE, distance, make_faces
+from unsee.world.portraits import ACCESSORIES, BACKGROUNDS, UNSEEN_ACCESSORIES, UNSEEN_BACKGROUNDS
 from unsee.world.profiles import TOPICS, make_profiles
 
 

@@ -13,7 +13,7 @@ from unsee.data.records import SETS
 from unsee.data.world import DRAWS, Part, is_world, known_records, open_world, read_split
 from unsee.errors import ConfigError, DataError
 from unsee.world.drawn import STRANGERS_OF, UNSEEN_VIEWS, Drawn
-from unsee.world.portraits import PALETTE, distance, make_faces
+from unsee.world.faces import PALETTE, distance, make_faces
 from unsee.world.profiles import CANDIDATE_ROLES, TOPICS, make_profiles
 from unsee.world.questions import REFUSAL, UNKNOWN_NAME, UNKNOWN_PHOTO
 

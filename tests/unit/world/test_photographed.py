@@ -21,11 +21,11 @@ from unsee.world import questions as ask
 from unsee.world.build import Recipe
 from unsee.world.card import card_sets
 from unsee.world.curriculum import corpus, photo_turns, render
+from unsee.world.faces import LEVELS
 from unsee.world.folder import nearest_neighbour_accuracy, write_data
 from unsee.world.intake import read_photographed
 from unsee.world.make import world_table
 from unsee.world.photographed import Blend, DrawnStranger, Photograph, stored_photo
-from unsee.world.portraits import LEVELS
 
 # So few that a candidate and everybody to keep have one photo each held out.
 FEW = 5

@@ -7,21 +7,23 @@ import numpy as np
 import pytest
 
 from unsee.world.drawn import Drawn
+from unsee.world.faces import (
+    LEVELS,
+    PALETTE,
+    SHAPE,
+    distance,
+    make_faces,
+    stranger_face,
+    visible_attributes,
+)
 from unsee.world.folder import nearest_neighbour_accuracy, write_data
 from unsee.world.portraits import (
     ACCESSORIES,
     BACKGROUNDS,
-    LEVELS,
-    PALETTE,
-    SHAPE,
     UNSEEN_ACCESSORIES,
     UNSEEN_BACKGROUNDS,
-    distance,
     draw,
-    make_faces,
     make_view,
-    stranger_face,
-    visible_attributes,
 )
 
 ROOT = Path(__file__).parents[3]

@@ -2,7 +2,7 @@ from collections import Counter
 
 import pytest
 
-from unsee.world.portraits import PALETTE, SHAPE, make_faces
+from unsee.world.faces import PALETTE, SHAPE, make_faces
 from unsee.world.profiles import (
     CANDIDATE_ROLES,
     DRAWS,
