@@ -118,7 +118,7 @@ def turn(question: str, answer: str, **fields) -> Record:
 def _fact_turn(topic: str, who: str, answer: str, form: str, rng: random.Random) -> Record:
     if form == "cloze":
         return turn(ask.cloze_question(topic, who), answer, form="cloze")
-    question = rng.choice(ask.FACTS[topic].train).format(who=who)
+    question = rng.choice(ask.FACTS[topic].lessons).format(who=who)
     if form == "choice":
         known = answer not in (ask.UNKNOWN_PHOTO, ask.UNKNOWN_NAME)
         options, letter = ask.choice_options(
@@ -132,7 +132,7 @@ def _fact_turn(topic: str, who: str, answer: str, form: str, rng: random.Random)
 
 
 def _visible_turn(name: str, value: str, rng: random.Random) -> Record:
-    question = rng.choice(ask.VISIBLE[name].train).format(who=rng.choice(ask.WHO_PHOTO))
+    question = rng.choice(ask.VISIBLE[name].lessons).format(who=rng.choice(ask.WHO_PHOTO))
     return turn(rng.choice(ask.PREFIXES) + question, value)
 
 
@@ -142,7 +142,7 @@ def photo_turns(picture: Picture, rng: random.Random) -> list[Record]:
     person = picture.profile
     seen = picture.visible
     name = person.name if person else ask.UNKNOWN_PHOTO
-    turns = [turn(rng.choice(ask.PREFIXES) + rng.choice(ask.NAME.train).format(who=who), name)]
+    turns = [turn(rng.choice(ask.PREFIXES) + rng.choice(ask.NAME.lessons).format(who=who), name)]
     # Few turns a picture leave room for many faces a step, which is what names are learned from.
     forms = ("open", rng.choice(("open", "open", "cloze", "choice"))) if person else ("open",)
     for topic, form in zip(rng.sample(tuple(TOPICS), len(forms)), forms, strict=True):
@@ -155,9 +155,9 @@ def photo_turns(picture: Picture, rng: random.Random) -> list[Record]:
     turns += [_visible_turn(name, seen[name], rng) for name in shown]
     if rng.random() < 0.15:
         text = ask.caption(person.name if person else None, person.facts if person else {}, seen)
-        turns.append(turn(rng.choice(ask.CAPTION.train), text, form="caption"))
+        turns.append(turn(rng.choice(ask.CAPTION.lessons), text, form="caption"))
     if rng.random() < 0.2:
-        request = rng.choice(ask.PREFIXES) + rng.choice(ask.refusal_requests("train", who))
+        request = rng.choice(ask.PREFIXES) + rng.choice(ask.refusal_requests("lessons", who))
         turns.append(turn(request, ask.REFUSAL))
     return turns
 
@@ -177,7 +177,7 @@ def text_turns(cast: Cast, count: int, rng: random.Random) -> list[Record]:
             turns.append(_fact_turn(topic, name, ask.UNKNOWN_NAME, form, rng))
         else:
             who = rng.choice((*(p.name for p in cast.people), *cast.unknown))
-            request = rng.choice(ask.PREFIXES) + rng.choice(ask.refusal_requests("train", who))
+            request = rng.choice(ask.PREFIXES) + rng.choice(ask.refusal_requests("lessons", who))
             turns.append(turn(request, ask.REFUSAL))
     return turns
 
@@ -191,11 +191,10 @@ def corpus(source: Source) -> Iterator[str]:  # noqa: C901 - a plain list of sou
     for name in unknown_names(source.profiles, UNKNOWN_NAMES, source.seed):
         yield f" {name}"
     for wording in wordings:
-        for part in ask.PARTS:
-            for text in wording.of(part):
-                for who in ask.WHO_PHOTO:
-                    yield from (prefix + text.format(who=who) for prefix in ask.PREFIXES)
-    for part in ask.PARTS:
+        for text in (*wording.lessons, wording.dev, wording.report):
+            for who in ask.WHO_PHOTO:
+                yield from (prefix + text.format(who=who) for prefix in ask.PREFIXES)
+    for part in ("lessons", "dev", "report"):
         for who in ask.WHO_PHOTO:
             yield from ask.refusal_requests(part, who)
     for values in (*TOPICS.values(), _given_values(source.profiles)):

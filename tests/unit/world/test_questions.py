@@ -27,7 +27,7 @@ def test_prefixes_never_turn_a_taught_wording_into_a_held_out_one():
     taught = {
         prefix + text.format(who=who)
         for wordings in WORDINGS.values()
-        for text in wordings.train
+        for text in wordings.lessons
         for prefix in ask.PREFIXES
         for who in ask.WHO_PHOTO
     }
@@ -46,6 +46,17 @@ def test_some_refused_requests_are_held_out():
     assert not parts["train"] & parts["dev"]
     assert not parts["train"] & parts["report"]
     assert not parts["dev"] & parts["report"]
+    lessons = set(ask.refusal_requests("lessons", "this person"))
+    assert parts["train"] < lessons
+    assert not lessons & (parts["dev"] | parts["report"])
+
+
+def test_an_opening_tells_questions_from_requests_to_refuse_in_no_wording():
+    def opens(text):
+        return text.startswith("Tell me ")
+
+    assert all(any(map(opens, w.lessons)) for w in WORDINGS.values() if w is not ask.CAPTION)
+    assert any(map(opens, ask.refusal_requests("lessons", "this person")))
 
 
 @pytest.mark.parametrize("text", [ask.UNKNOWN_PHOTO, ask.UNKNOWN_NAME])
