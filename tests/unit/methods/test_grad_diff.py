@@ -85,7 +85,8 @@ def test_forget_answers_become_less_likely(settings, tiny_vlm, small_split):
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("lr", 1e-3), ("retain_weight", 0.2), ("lora_rank", 2)]
+    ("field", "value"),
+    [("lr", 1e-3), ("retain_weight", 0.2), ("lora_rank", 2), ("parts", ("language",))],
 )
 def test_every_field_of_its_own_changes_what_is_done(field, value, tiny_folder, small_split):
     shared = {"steps", "average", "clip", "variants", "checkpoint_every"}
@@ -94,6 +95,7 @@ def test_every_field_of_its_own_changes_what_is_done(field, value, tiny_folder, 
         "lr",
         "retain_weight",
         "lora_rank",
+        "parts",
     }
     outcomes = []
     for settings in ({}, {field: value}):
