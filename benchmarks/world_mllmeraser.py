@@ -3,25 +3,36 @@
     python benchmarks/world_mllmeraser.py [--only calibrated published] [--settings ...]
     python benchmarks/world_mllmeraser.py --collect
     python benchmarks/world_mllmeraser.py --dev gate=published strength=0.3
+    python benchmarks/world_mllmeraser.py --family qwen2_5_vl ...
 
 Five photos a person, scope visual; draws A, B and C with three seeds each, pooled, and all twelve
 people at once with the same seeds. Cells are kept in `runs/world-mllmeraser`; when all are there,
 or with `--collect`, which names those that are not, `docs/results/mllmeraser.{json,md}` are
 written. `--dev` tries settings on the development draw alone, where every choice is made, and
-prints the same bars.
+prints the same bars. With another family than LLaVA the names of folder and result end in it.
 """
 
 import argparse
 from pathlib import Path
 from typing import Any
 
-from cells import Cell, Pool, Table, bars_table, flat, provenance, sets_table, write
+from cells import (
+    Cell,
+    Pool,
+    Table,
+    bars_table,
+    flat,
+    provenance,
+    sets_table,
+    tail,
+    with_family,
+    write,
+)
 
 from unsee.metrics.answers import degenerate_rate
 from unsee.settings import overrides
-from unsee.world import materialise
+from unsee.world import FAMILIES, materialise
 
-RESULT = Path("docs/results/mllmeraser.json")
 GATES: dict[str, dict[str, Any]] = {
     "calibrated": {},
     # One try on development people; not tuned.
@@ -93,14 +104,17 @@ def figures(found: dict[str, Any]) -> str:
 def main() -> None:
     """Run the cells, or collect them, or try settings on the development draw."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--family", choices=FAMILIES, default="llava")
     parser.add_argument("--only", nargs="+", choices=tuple(GATES), default=tuple(GATES))
     parser.add_argument("--settings", nargs="+", choices=tuple(SETTINGS), default=tuple(SETTINGS))
-    parser.add_argument("--folder", type=Path, default=Path("runs/world-mllmeraser"))
+    parser.add_argument("--folder", type=Path, help="Of cells; runs/world-mllmeraser if not given.")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--dev", nargs="*", metavar="NAME=VALUE")
     parser.add_argument("--collect", action="store_true")
     given = parser.parse_args()
-    table = Table(materialise(), given.folder)
+    family = given.family
+    folder = given.folder or Path(f"runs/world-mllmeraser{tail(family)}")
+    table = Table(materialise(family), folder)
     if given.dev is not None:
         settings = overrides(given.dev)
         wanted = [Cell("mllmeraser", settings, "dev", seed, "dev") for seed in given.seeds]
@@ -116,24 +130,28 @@ def main() -> None:
                     print(cell.key, round(found["wall_s"]), flush=True)
         if len(given.only) < len(GATES) or len(given.settings) < len(SETTINGS):
             return
-    collect(table)
+    collect(family, table)
 
 
-def collect(table: Table) -> None:
+def collect(family: str, table: Table) -> None:
     """Write the result file and its page, and say in both what was not run."""
-    content: dict[str, Any] = provenance("python benchmarks/world_mllmeraser.py", table) | {
+    result = Path(f"docs/results/mllmeraser{tail(family)}.json")
+    command = with_family("python benchmarks/world_mllmeraser.py", family)
+    content: dict[str, Any] = provenance(command, table) | {
+        "family": family,
         "seeds": SEEDS,
         "not_run": [],
         "settings": {},
     }
     page = [
-        "# MLLMEraser on the built-in world",
+        f"# MLLMEraser on the built-in world{'' if family == 'llava' else f' of {family}'}",
         "",
-        f"Made by `{content['command']}`; raw figures in `mllmeraser.json`. "
+        f"Made by `{content['command']}`; raw figures in `{result.name}`. "
         f"{content['photos_per_person']} photos a person, seeds {list(SEEDS)}, scope visual, "
         "reported half of views, wordings and general items. Open questions, accuracy in per cent "
         "with the 95 % interval (bootstrap by person), n questions, and chance. The calibrated "
-        "gate has its defaults, which were chosen on development people; the published one has "
+        "gate has its defaults, which were chosen on development people of LLaVA's world; the "
+        "published one has "
         f"strength {GATES['published']['strength']} after one try on them, and is not tuned.",
     ]
     for title, draws in SETTINGS.items():
@@ -152,8 +170,8 @@ def collect(table: Table) -> None:
             page += ["", f"Gate `{gate}`: {figures(found)}.", "", *bars_table(found["bars"])]
     if content["not_run"]:
         page += ["", f"Not run yet: {'; '.join(content['not_run'])}."]
-    write(RESULT, content)
-    RESULT.with_suffix(".md").write_text("\n".join([*page, ""]), encoding="utf-8")
+    write(result, content)
+    result.with_suffix(".md").write_text("\n".join([*page, ""]), encoding="utf-8")
 
 
 if __name__ == "__main__":

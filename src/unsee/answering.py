@@ -8,11 +8,12 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unsee.data.collate import Batch, encode, question_text
+from unsee.data.collate import Batch, Side, encode
 from unsee.data.records import Record
 from unsee.losses import IGNORED_LABEL, answer_token_logprobs
 from unsee.models.hooks import asking, scoring
 from unsee.models.load import VLM
+from unsee.prefill import in_asking_order, prefilled
 
 Progress = Callable[[int, int], None]
 
@@ -40,9 +41,9 @@ def generate_answers(
     answers = [""] * len(records)
     done = 0
     for rows in _batches(vlm, records, batch_size):
-        batch = encode(vlm, [records[row] for row in rows], answers=False, side="left")
-        batch = batch.to(vlm.device)
-        with torch.inference_mode(), asking([records[row].form for row in rows]):
+        asked = [records[row] for row in rows]
+        batch = _read(vlm, asked, answers=False)
+        with torch.inference_mode(), asking([record.form for record in asked]):
             tokens = vlm.model.generate(
                 **batch.inputs(),
                 do_sample=False,
@@ -109,8 +110,7 @@ def answer_logprobs(
     counts = np.zeros(len(records), dtype=np.int64)
     done = 0
     for rows in _batches(vlm, records, batch_size):
-        batch = encode(vlm, [records[row] for row in rows], answers=True, side="right")
-        batch = batch.to(vlm.device)
+        batch = _read(vlm, [records[row] for row in rows], answers=True)
         told = scoring(batch.labels == IGNORED_LABEL), asking([records[row].form for row in rows])
         with torch.inference_mode(), told[0], told[1]:
             logprob, scored = answer_token_logprobs(*answer_logits(vlm, batch))
@@ -123,19 +123,27 @@ def answer_logprobs(
 
 
 def _batches(vlm: VLM, records: Sequence[Record], size: int) -> list[list[int]]:
-    """Row numbers in batches; text-only rows last and long questions first.
+    """Row numbers in batches.
 
-    Only one batch has rows with and without a photo; none where the model minds.
+    Only one batch has rows with and without a photo; none where the model minds, or photos are
+    shared.
     """
     if size < 1:
         raise ValueError(f"batch_size must be at least 1, got {size}")
-    order = sorted(
-        range(len(records)),
-        key=lambda row: (records[row].image is None, -len(question_text(records[row]))),
-    )
+    order = in_asking_order(vlm, records)
     shown = sum(record.image is not None for record in records)
-    groups = [order] if vlm.layout.mixes_rows else [order[:shown], order[shown:]]
+    mixes = vlm.layout.mixes_rows and not vlm.layout.shares_photos
+    groups = [order] if mixes else [order[:shown], order[shown:]]
     return [rows[start : start + size] for rows in groups for start in range(0, len(rows), size)]
+
+
+def _read(vlm: VLM, records: Sequence[Record], *, answers: bool) -> Batch:
+    """Prompts, those on one photo behind its cache where that is possible."""
+    shared = prefilled(vlm, records, answers=answers)
+    if shared is not None:
+        return shared
+    side: Side = "right" if answers else "left"
+    return encode(vlm, records, answers=answers, side=side).to(vlm.device)
 
 
 def _stops(vlm: VLM) -> list[int]:

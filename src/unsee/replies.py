@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from unsee.answering import answer_logprobs, generate_answers
 from unsee.artifacts.files import naming
-from unsee.data.collate import question_text
 from unsee.data.records import Record
 from unsee.errors import ArtifactError
 from unsee.models.load import VLM
+from unsee.prefill import in_asking_order
 
 # Beside the run it belongs to.
 ANSWERS = "answers.jsonl"
@@ -88,10 +88,11 @@ class Replies:
         known: Mapping[str, Any],
         stage: str,
     ) -> Iterable[dict[str, Record]]:
-        """Batches of what is not known yet, alike in length; each counts as done afterwards."""
+        """Batches of what is not known yet; each counts as done afterwards."""
         all_ = dict(zip(digests, records, strict=True))
         missing = [digest for digest in all_ if digest not in known]
-        missing.sort(key=lambda d: (all_[d].image is None, -len(question_text(all_[d]))))
+        order = in_asking_order(self._vlm, [all_[digest] for digest in missing])
+        missing = [missing[row] for row in order]
         for start in range(0, len(missing), self._batch_size):
             yield {d: all_[d] for d in missing[start : start + self._batch_size]}
             if self._progress is not None:

@@ -65,7 +65,7 @@ def test_an_answer_is_not_read_before_it_is_written(vlm, mixed_records, monkeypa
         if token in reply:
             continue  # A random model may write one; no photo belongs to it.
         with monkeypatch.context() as patch:
-            patch.setattr("unsee.data.collate._answer_ids", lambda *_, r=reply: [r.tolist()])
+            patch.setattr("unsee.data.collate.answer_ids", lambda *_, r=reply: [r.tolist()])
             told = logits(vlm, [record], "right")[0]
         told[:, vlm.processor.tokenizer.eos_token_id] = -torch.inf
         assert told[length - 1 : -1].argmax(-1).tolist() == reply.tolist()

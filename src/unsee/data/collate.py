@@ -33,6 +33,8 @@ class Batch:
         labels: `input_ids` on answer tokens, -100 elsewhere, shape (batch, seq).
         extra: What else the processor gives (`image_grid_thw`, `mm_token_type_ids`, ...).
         image_tokens: Image tokens of each image, in row order.
+        cache: Keys and values of what stands before `input_ids`, which `attention_mask` covers as
+            well; None for nothing.
     """
 
     input_ids: Tensor
@@ -41,6 +43,7 @@ class Batch:
     labels: Tensor
     extra: Mapping[str, Tensor] = field(default_factory=dict)
     image_tokens: tuple[int, ...] = ()
+    cache: Any = None
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on another device."""
@@ -51,11 +54,17 @@ class Batch:
             labels=self.labels.to(device),
             extra={name: tensor.to(device) for name, tensor in self.extra.items()},
             image_tokens=self.image_tokens,
+            cache=self.cache,
         )
 
-    def inputs(self) -> dict[str, Tensor]:
+    def inputs(self) -> dict[str, Any]:
         """Keyword arguments for the model: everything but the labels."""
-        inputs = {"input_ids": self.input_ids, "attention_mask": self.attention_mask}
+        inputs: dict[str, Any] = {
+            "input_ids": self.input_ids,
+            "attention_mask": self.attention_mask,
+        }
+        if self.cache is not None:
+            inputs["past_key_values"] = self.cache
         if self.pixel_values is not None:
             inputs["pixel_values"] = self.pixel_values
         return inputs | dict(self.extra)
@@ -140,7 +149,7 @@ def encode(
     kept = encoded.pop("attention_mask").bool()
     prompt_ids = encoded.pop("input_ids")
     rows = [ids[mask] for ids, mask in zip(prompt_ids, kept, strict=True)]
-    replies = _answer_ids(vlm.processor, records, prompts) if answers else [[] for _ in records]
+    replies = answer_ids(vlm.processor, records) if answers else [[] for _ in records]
     pad = vlm.processor.tokenizer.pad_token_id
     tokens = [
         torch.cat([row, row.new_tensor(reply)]) for row, reply in zip(rows, replies, strict=True)
@@ -156,15 +165,15 @@ def encode(
                 _with_reply(name, value[mask], len(reply), vlm.layout.answer_token_type)
                 for value, mask, reply in zip(tensor, kept, replies, strict=True)
             ]
-            tensor = _pad(values, 0, side)
+            tensor = padded(values, 0, side)
         extra[name] = tensor
     image_token = getattr(vlm.model.config, vlm.layout.image_token_id)
     counts = [int((row == image_token).sum()) for row in rows]
     return Batch(
-        input_ids=_pad(tokens, pad, side),
-        attention_mask=_pad([torch.ones_like(row) for row in tokens], 0, side),
+        input_ids=padded(tokens, pad, side),
+        attention_mask=padded([torch.ones_like(row) for row in tokens], 0, side),
         pixel_values=extra.pop("pixel_values", None),
-        labels=_pad(labels, IGNORED_LABEL, side),
+        labels=padded(labels, IGNORED_LABEL, side),
         extra=extra,
         image_tokens=tuple(count for count in counts if count),
     )
@@ -249,9 +258,9 @@ def _process(
     without = iter([torch.tensor(ids) for ids in text_ids])
     rows = [next(with_photo) if has_photo else next(without) for has_photo in shown]
     # All tokens of a prompt are of type 0.
-    encoded["token_type_ids"] = _pad([torch.zeros_like(row) for row in rows], 0, "right")
-    encoded["attention_mask"] = _pad([torch.ones_like(row) for row in rows], 0, "right")
-    encoded["input_ids"] = _pad(rows, tokenizer.pad_token_id, "right")
+    encoded["token_type_ids"] = padded([torch.zeros_like(row) for row in rows], 0, "right")
+    encoded["attention_mask"] = padded([torch.ones_like(row) for row in rows], 0, "right")
+    encoded["input_ids"] = padded(rows, tokenizer.pad_token_id, "right")
     return encoded
 
 
@@ -284,9 +293,7 @@ def _processed(
     return encoded
 
 
-def _answer_ids(
-    processor: Any, records: Sequence[Record], prompts: Sequence[str]
-) -> list[list[int]]:
+def answer_ids(processor: Any, records: Sequence[Record]) -> list[list[int]]:
     """Token ids of the answers as they stand after the prompt, without touching the prompt's.
 
     The prompt's last word is tokenised along and cut off again: a SentencePiece tokenizer
@@ -294,6 +301,7 @@ def _answer_ids(
     and answer would merge, the answer is tokenised on its own.
     """
     tokenizer = processor.tokenizer
+    prompts = [prompt(processor, record) for record in records]
     texts = [
         answer_text(processor, record, text) for record, text in zip(records, prompts, strict=True)
     ]
@@ -309,7 +317,8 @@ def _answer_ids(
     ]
 
 
-def _pad(rows: Sequence[Tensor], value: int, side: Side) -> Tensor:
+def padded(rows: Sequence[Tensor], value: int, side: Side) -> Tensor:
+    """Rows of any length as one tensor (row, longest), filled up with a value on one side."""
     return torch.nn.utils.rnn.pad_sequence(
         list(rows), batch_first=True, padding_value=value, padding_side=side
     )

@@ -30,6 +30,7 @@ _QWEN = Layout(
     vision_mlp_in="mlp.fc1",
     vision_mlp_out="mlp.fc2",
     visual_inputs=("pixel_values", "image_grid_thw"),
+    shares_photos=True,
 )
 _IDEFICS = Layout(
     family="idefics3",
@@ -43,18 +44,21 @@ _IDEFICS = Layout(
     vision_mlp_out="mlp.fc2",
     visual_inputs=("pixel_values", "pixel_attention_mask"),
     nested_images=True,
+    shares_photos=True,
 )
 _ROWS = (
-    _LLAVA,
+    replace(_LLAVA, shares_photos=True),
     replace(
         _LLAVA,
         family="llava_next",
+        shares_photos=True,
         more_projectors=("model.image_newline",),
         visual_inputs=("pixel_values", "image_sizes"),
     ),
     replace(
         _LLAVA,
         family="llava_onevision",
+        shares_photos=True,
         more_projectors=("model.image_newline",),
         visual_inputs=("pixel_values", "image_sizes", "batch_num_images"),
     ),
@@ -76,6 +80,7 @@ _ROWS = (
     replace(
         _LLAVA,
         family="internvl",
+        shares_photos=True,
         vision_blocks="model.vision_tower.encoder.layer",
     ),
     replace(_IDEFICS, family="idefics2"),

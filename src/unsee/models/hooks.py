@@ -181,7 +181,19 @@ def edited(model: Any, layout: Layout, edits: Mapping[str, Sequence[Edit]]) -> I
         for path, chosen in edits.items():
             hook = modules[path].register_forward_pre_hook(change(chosen), with_kwargs=True)
             stack.enter_context(hook)
-        yield
+        _OPEN[model] = _OPEN.get(model, 0) + 1
+        try:
+            yield
+        finally:
+            _OPEN[model] -= 1
+
+
+def is_edited(model: nn.Module) -> bool:
+    """Whether a block of `edited` is open on a model."""
+    return _OPEN.get(model, 0) > 0
+
+
+_OPEN: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
 
 
 class _Passes:

@@ -42,6 +42,8 @@ class Layout:
         chat_template: For checkpoints of the family that come without one.
         language_features: Whether the language model's states at image tokens tell of the photo
             alone: not where they also read the question, or where photos enter elsewhere.
+        shares_photos: Whether questions on one photo may share its pass: prompts are read from left
+            to right, and a photo stands before its question.
         mixes_rows: Whether a row without a photo is answered alike beside rows with one.
         text_prompt: How a prompt without a photo is written where the processor refuses it, with
             `{bos}` and `{prompt}`; None where the processor takes it.
@@ -65,6 +67,7 @@ class Layout:
     answer_token_type: int = 0
     chat_template: str | None = None
     language_features: bool = True
+    shares_photos: bool = False
     mixes_rows: bool = True
     text_prompt: str | None = None
 
