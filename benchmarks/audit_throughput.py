@@ -3,8 +3,9 @@
     python benchmarks/audit_throughput.py
 
 The model is the built-in world's base, the questions are those of draw A's audit; the loop is given
-some of them, spread evenly. It is what one writes with Hugging Face alone: processor, `generate`, decode, for each question. Both
-answer greedily, up to 32 tokens, and are warmed up; they take turns, and each's best counts.
+some of them, spread evenly. It is what one writes with Hugging Face alone: processor, `generate`,
+decode, for each question. Both answer greedily, up to 32 tokens, and are warmed up; they take
+turns, and each's best counts.
 Writes `docs/results/audit-throughput.{json,md}`.
 """
 

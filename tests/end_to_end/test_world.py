@@ -1,4 +1,4 @@
-"""The built-in world as it is shipped: real weights, every bar."""
+"""The built-in worlds as they are shipped: real weights, every bar."""
 
 import json
 from pathlib import Path
@@ -18,10 +18,8 @@ from unsee.world.card import card_sets, world_card
 
 LARGEST_BYTES = 8_000_000
 ROOT = Path(__file__).parents[2]
-# Families whose models lie in the package.
-SHIPPED = ["llava"]
-each_family = pytest.mark.parametrize("family", SHIPPED)
-each_world = pytest.mark.parametrize("world_folder", SHIPPED, indirect=True)
+each_family = pytest.mark.parametrize("family", making.FAMILIES)
+each_world = pytest.mark.parametrize("world_folder", making.FAMILIES, indirect=True)
 
 
 def plain_answers(folder, records):
