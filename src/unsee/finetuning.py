@@ -1,5 +1,6 @@
 """What published baselines train: parts of the model, or low-rank adapters on them."""
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -11,7 +12,7 @@ from unsee.errors import LayoutError
 from unsee.losses import cross_entropy
 from unsee.models.load import VLM
 from unsee.sampling import PairBatch
-from unsee.train import Trained
+from unsee.train import Scalars, Trained
 
 
 class FineTuned(Trained):
@@ -58,3 +59,13 @@ class FineTuned(Trained):
 def kept_answers(vlm: VLM, batch: PairBatch) -> Tensor:
     """Cross-entropy on all that is kept, in nats: the retain term of most baselines."""
     return cross_entropy(*answer_logits(vlm, batch.keep.batch))
+
+
+def weighted(weight: float, **terms: Callable[[], Tensor]) -> Scalars | Callable[[], Scalars]:
+    """One side of a step's terms, made when the loop asks for them.
+
+    Args:
+        weight: Times which they are taken, >= 0; at 0 there are none, and nothing is run.
+        **terms: What makes each of them, by name.
+    """
+    return (lambda: {name: weight * term() for name, term in terms.items()}) if weight else {}

@@ -1,15 +1,15 @@
 """What each step of training sees: records drawn by the step's number, encoded."""
 
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
 from typing import Protocol, runtime_checkable
 
 from PIL import Image
 
 from unsee.data.augment import variant
-from unsee.data.collate import Batch, encode
+from unsee.data.collate import Batch, encode, question_text
 from unsee.data.images import Photo
 from unsee.data.records import Record, Split
 from unsee.models.load import VLM
@@ -30,17 +30,22 @@ class Sizes(Protocol):
 
 @dataclass(frozen=True)
 class Rows:
-    """Records of one side of a step, encoded, and which variant of which photo each shows.
+    """Records of one side of a step, and which variant of which photo each shows.
 
     Attributes:
         records: One a row; text-only rows have no image.
         variants: Variant of each row's photo.
-        batch: Tensors, answers included, on the model's device.
+        encoder: Makes tensors of records and variants.
     """
 
     records: tuple[Record, ...]
     variants: tuple[int, ...]
-    batch: Batch
+    encoder: Callable[[Sequence[Record], Sequence[int]], Batch] = field(repr=False)
+
+    @cached_property
+    def batch(self) -> Batch:
+        """Tensors, answers included, on the model's device; made when they are first read."""
+        return self.encoder(self.records, self.variants)
 
     @property
     def photos(self) -> list[tuple[Photo, int]]:
@@ -50,6 +55,18 @@ class Rows:
             for record, number in zip(self.records, self.variants, strict=True)
             if record.image is not None
         ]
+
+    def answered(self, answers: Sequence[str]) -> "Rows":
+        """The same questions on the same pictures, with other answers.
+
+        Args:
+            answers: One a row, in words: a choice is asked with its options, but need not be made.
+        """
+        records = [
+            replace(record, form="open", options=(), question=question_text(record), answer=answer)
+            for record, answer in zip(self.records, answers, strict=True)
+        ]
+        return replace(self, records=tuple(records))
 
 
 @dataclass(frozen=True)
@@ -113,14 +130,24 @@ class Sampler:
         return [rng.choice(pool[rng.randrange(len(pool))]) for _ in range(size)]
 
     def rows(self, records: Sequence[Record], rng: random.Random) -> Rows:
-        """Records with a drawn variant of each photo, encoded."""
-        numbers = tuple(rng.randrange(self.variants) for _ in records)
+        """Records with a drawn variant of each photo."""
+        return Rows(
+            tuple(records), tuple(rng.randrange(self.variants) for _ in records), self.encode
+        )
+
+    def encode(self, records: Sequence[Record], variants: Sequence[int]) -> Batch:
+        """Tensors of records, answers included, on the model's device.
+
+        Args:
+            records: One a row.
+            variants: Which variant of its photo each shows.
+        """
         pictures: list[Image.Image | None] = [
             None if record.image is None else self.picture(record.image, number)
-            for record, number in zip(records, numbers, strict=True)
+            for record, number in zip(records, variants, strict=True)
         ]
         batch = encode(self.vlm, records, answers=True, side="right", images=pictures)
-        return Rows(tuple(records), numbers, batch.to(self.vlm.device))
+        return batch.to(self.vlm.device)
 
 
 def _by_photo(records: Sequence[Record]) -> list[list[Record]]:

@@ -2,7 +2,7 @@
 
 import random
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +19,7 @@ from unsee.data.records import Record, Split
 from unsee.errors import ArtifactError, ConfigError
 from unsee.models.hooks import captured
 from unsee.models.load import VLM, load
+from unsee.reference import weights_of
 
 _CACHE_BYTES = 2**30
 _PHOTOS_A_PASS = 64
@@ -149,20 +150,6 @@ def _stacked(features: Sequence[Tensor]) -> Tensor:
     return torch.stack(
         [own[torch.arange(longest, device=own.device) % len(own)] for own in features]
     )
-
-
-@contextmanager
-def weights_of(vlm: VLM, weights: Mapping[str, Tensor]) -> Iterator[None]:
-    """The model with some of its parameters exchanged, for passes without gradients."""
-    parameters = dict(vlm.model.named_parameters())
-    own = {name: parameters[name].data for name in weights}
-    try:
-        for name, tensor in weights.items():
-            parameters[name].data = tensor
-        yield
-    finally:
-        for name, tensor in own.items():
-            parameters[name].data = tensor
 
 
 @dataclass

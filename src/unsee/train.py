@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from pydantic import Field
@@ -63,6 +63,7 @@ class Trained(Settings):
     """Settings of the loop, shared by every method that trains.
 
     Attributes:
+        keeps: Whether a method trains on what is to be kept, and so needs something of it.
         steps: Optimizer steps; None for 25 for each subject, and at least 150.
         lr: Peak learning rate of AdamW; 10 % linear warm-up, then cosine to zero.
         average: Share of the steps, the last ones, whose weights are averaged into the result
@@ -76,6 +77,8 @@ class Trained(Settings):
         clip: Largest norm of the gradient.
         checkpoint_every: Steps between checkpoints; 0 for none.
     """
+
+    keeps: ClassVar[bool] = True
 
     steps: int | None = Field(None, ge=1)
     lr: float = Field(5e-4, gt=0)
@@ -189,14 +192,14 @@ def train(
 
     Raises:
         ArtifactError: If the checkpoint belongs to another method, seed or model.
-        DataError: If there is nothing to forget, or nothing to keep.
+        DataError: If there is nothing to forget, or nothing to keep for a method that needs it.
         LayoutError: If a trainable name is not in the model.
     """
     if not split.forget:
         raise DataError("expected photos and questions to forget, got none; check --subject")
     started = time.monotonic()
     sampler = Sampler(vlm, split, method, seed)
-    if not sampler.keeps:
+    if method.keeps and not sampler.keeps:
         raise DataError(
             "expected something to keep in every step, got none; check --retain, --general and the "
             "batch sizes of the method"

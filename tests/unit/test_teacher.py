@@ -13,7 +13,8 @@ from unsee.losses import sequence_logprob
 from unsee.models.hooks import captured
 from unsee.models.load import load
 from unsee.models.tiny import tiny_llava
-from unsee.teacher import Teacher, feature_path, visual_features, weights_of
+from unsee.reference import weights_of
+from unsee.teacher import Teacher, feature_path, visual_features
 
 # 48 px in patches of 8: 36 patches, and CLIP's class token in the tower.
 SHAPES = {

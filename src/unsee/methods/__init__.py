@@ -4,5 +4,11 @@ from unsee.registry import Registry
 
 METHODS: Registry = Registry("method", "unsee.methods")
 
+from unsee.methods import ga as ga  # noqa: E402
 from unsee.methods import grad_diff as grad_diff  # noqa: E402
+from unsee.methods import kl_min as kl_min  # noqa: E402
+from unsee.methods import npo as npo  # noqa: E402
+from unsee.methods import po as po  # noqa: E402
+from unsee.methods import rmu as rmu  # noqa: E402
+from unsee.methods import undial as undial  # noqa: E402
 from unsee.methods import vkd as vkd  # noqa: E402

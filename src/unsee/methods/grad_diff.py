@@ -10,10 +10,9 @@ trained, vision included, or low-rank adapters on all its linear layers.
 from typing import Any
 
 from pydantic import Field
-from torch import Tensor
 
 from unsee.answering import answer_logits
-from unsee.finetuning import FineTuned, kept_answers
+from unsee.finetuning import FineTuned, kept_answers, weighted
 from unsee.losses import gradient_ascent
 from unsee.methods import METHODS
 from unsee.models.load import VLM
@@ -38,11 +37,7 @@ class GradDiff(FineTuned):
 
     def loss(self, vlm: VLM, batch: PairBatch, state: Any) -> Terms:
         """Ascent on forget answers, descent on all that is kept."""
-        forget = {"ascent": gradient_ascent(*answer_logits(vlm, batch.forget.batch))}
-        if not self.retain_weight:
-            return Terms(forget=forget, retain={})
-
-        def retain() -> dict[str, Tensor]:
-            return {"answers": self.retain_weight * kept_answers(vlm, batch)}
-
-        return Terms(forget=forget, retain=retain)
+        return Terms(
+            forget={"ascent": gradient_ascent(*answer_logits(vlm, batch.forget.batch))},
+            retain=weighted(self.retain_weight, answers=lambda: kept_answers(vlm, batch)),
+        )
