@@ -47,6 +47,23 @@ def sequence_logprob(
     return answer_token_logprobs(logits, labels)[0].sum(1)
 
 
+def answer_margin(
+    logits: Float[Tensor, "batch seq vocab"], labels: Int[Tensor, "batch seq"]
+) -> Float[Tensor, " batch"]:
+    """By how much an answer's tokens lead: each one's score less the best other one's, averaged.
+
+    Returns:
+        In nats; above 0 where the right token leads in the mean, 0 where none is scored.
+    """
+    targets = labels[:, 1:]
+    scored = targets != IGNORED_LABEL
+    picked = logits[:, :-1][scored].float()
+    own = targets[scored][:, None]
+    lead = picked.gather(-1, own)[:, 0] - picked.scatter(-1, own, -torch.inf).amax(-1)
+    margins = torch.zeros(scored.shape, dtype=torch.float32, device=logits.device)
+    return margins.masked_scatter(scored, lead).sum(1) / scored.sum(1).clamp(min=1)
+
+
 def gradient_ascent(
     logits: Float[Tensor, "batch seq vocab"], labels: Int[Tensor, "batch seq"]
 ) -> Float[Tensor, ""]:

@@ -5,6 +5,7 @@ import torch
 
 from unsee.losses import (
     DISTANCES,
+    answer_margin,
     answer_token_logprobs,
     cka_distance,
     cosine_distance,
@@ -31,6 +32,7 @@ ON_LOGITS = {
     "cross_entropy": cross_entropy,
     "gradient_ascent": gradient_ascent,
     "unlikelihood": unlikelihood,
+    "answer_margin": lambda logits, labels: answer_margin(logits, labels).sum(),
     "sequence_logprob": lambda logits, labels: sequence_logprob(logits, labels).sum(),
     "npo": lambda logits, labels: npo(
         sequence_logprob(logits, labels), torch.zeros(len(labels)), beta=0.3
@@ -174,6 +176,37 @@ def test_unlikelihood_pushes_a_sure_answer_with_bounded_strength(margin):
     assert logits.grad is not None
     p = 1 / (1 + 3 * math.exp(-margin))
     assert logits.grad[0, 0].tolist() == pytest.approx([-p / 3, p, -p / 3, -p / 3], abs=1e-5)
+
+
+def test_answer_margin_by_hand():
+    # 0.5 against 0.2 and 0.25 against 0.25; 0.5 against 0.25.
+    expected = [math.log(2.5) / 2, math.log(2)]
+    assert answer_margin(LOGITS, LABELS).tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_answer_margin_is_above_0_where_the_answer_leads_and_below_where_another_does():
+    led = torch.zeros(1, 2, 4)
+    led[0, 0, 2] = 3
+    for answer, margin in ((2, 3.0), (1, -3.0)):
+        labels = torch.tensor([[IGNORED, answer]])
+        assert answer_margin(led, labels).tolist() == [margin]
+        # What is added to all scores is added to none.
+        assert answer_margin(led + 7, labels).tolist() == [margin]
+
+
+def test_answer_margin_as_a_slow_loop(drawn):
+    logits, labels = drawn
+    expected = []
+    for scores, answer in zip(logits.tolist(), labels.tolist(), strict=True):
+        margins = []
+        for position in range(1, len(answer)):
+            if answer[position] != IGNORED:
+                row = scores[position - 1]
+                others = [score for token, score in enumerate(row) if token != answer[position]]
+                margins.append(row[answer[position]] - max(others))
+        expected.append(sum(margins) / max(1, len(margins)))
+    assert answer_margin(logits, labels).tolist() == pytest.approx(expected, rel=1e-5)
+    assert expected[0] == 0
 
 
 def test_npo_by_hand():

@@ -5,4 +5,8 @@ from unsee.registry import Registry
 METHODS: Registry = Registry("method", "unsee.methods")
 
 from unsee.methods import grad_diff as grad_diff  # noqa: E402
+from unsee.methods import kvw as kvw  # noqa: E402
+from unsee.methods import manu as manu  # noqa: E402
+from unsee.methods import mmunlearner as mmunlearner  # noqa: E402
+from unsee.methods import sineproject as sineproject  # noqa: E402
 from unsee.methods import vkd as vkd  # noqa: E402
