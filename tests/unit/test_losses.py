@@ -14,6 +14,7 @@ from unsee.losses import (
     hinge_away,
     mean_squared_distance,
     npo,
+    representation_deviation,
     sequence_logprob,
     unlikelihood,
 )
@@ -363,3 +364,60 @@ def test_hinge_stops_pushing_at_the_margin():
     hinge_away(distance, 0.5).backward()
     assert distance.grad is not None
     assert distance.grad.tolist() == pytest.approx([-0.5, 0])
+
+
+@pytest.fixture
+def states():
+    """Random states of 4 answers, as `drawn` scores them, and those they began as."""
+    generator = torch.Generator().manual_seed(6)
+    return torch.randn(2, 4, 7, 3, generator=generator).unbind()
+
+
+def test_deviation_by_hand():
+    labels = torch.tensor([[IGNORED, 1, 1, IGNORED]])
+    # Cosines 0.6 and -1; what stands elsewhere is not read.
+    now = torch.tensor([[[3.0, 4.0], [0.0, -2.0], [9.0, 9.0], [1.0, 0.0]]])
+    start = torch.tensor([[[1.0, 0.0], [0.0, 5.0], [1.0, 0.0], [0.0, 1.0]]])
+    expected = (math.log(1 + math.exp(1.2)) + math.log(1 + math.exp(-2))) / 2
+    found = representation_deviation(now, labels, start, temperature=0.5)
+    assert found.item() == pytest.approx(expected)
+
+
+def test_deviation_at_the_start_at_right_angles_and_opposite(drawn, states):
+    labels, start = drawn[1], states[0]
+    for temperature in (0.1, 1.0):
+        at = [
+            representation_deviation(now, labels, start, temperature=temperature).item()
+            for now in (start, 3 * start, -start)
+        ]
+        assert at[0] == pytest.approx(math.log1p(math.exp(1 / temperature)), rel=1e-4)
+        assert at[1] == pytest.approx(at[0], rel=1e-5)
+        assert at[2] == pytest.approx(math.log1p(math.exp(-1 / temperature)), rel=1e-3)
+    x, y = torch.eye(2)[:, None, None].expand(2, 4, 7, 2).unbind()
+    found = representation_deviation(x, labels, y, temperature=0.3)
+    assert found.item() == pytest.approx(math.log(2), rel=1e-5)
+
+
+def test_deviation_as_a_slow_loop(drawn, states):
+    now, start = states
+    total, count = 0.0, 0
+    for row, answer in enumerate(drawn[1].tolist()):
+        for position in range(1, len(answer)):
+            if answer[position] != IGNORED:
+                a, b = now[row, position - 1].tolist(), start[row, position - 1].tolist()
+                dot = sum(x * y for x, y in zip(a, b, strict=True))
+                sizes = math.sqrt(sum(x * x for x in a)) * math.sqrt(sum(y * y for y in b))
+                total, count = total + math.log1p(math.exp(dot / sizes / 0.4)), count + 1
+    found = representation_deviation(now, drawn[1], start, temperature=0.4)
+    assert found.item() == pytest.approx(total / count, rel=1e-5)
+
+
+def test_deviation_of_masked_positions_counts_for_nothing(drawn, states):
+    labels, (now, start) = drawn[1], states
+    wild = now.clone()
+    wild[:, :-1][labels[:, 1:] == IGNORED] = 50
+    wild[:, -1] = 50
+    found = representation_deviation(wild, labels, start, temperature=0.4)
+    assert torch.equal(found, representation_deviation(now, labels, start, temperature=0.4))
+    none = torch.full_like(labels, IGNORED)
+    assert representation_deviation(now, none, start, temperature=0.4) == 0

@@ -5,7 +5,8 @@ import torch
 
 from unsee.data.collate import encode
 from unsee.errors import LayoutError
-from unsee.neurons import Responses, neuron_readers, responses
+from unsee.models.hooks import observed
+from unsee.neurons import Responses, key_covariances, neuron_readers, responses
 
 LANGUAGE = "model.language_model.layers.{}.mlp.down_proj"
 VISION = "model.vision_tower.encoder.layers.{}.mlp.fc2"
@@ -117,3 +118,18 @@ def test_measuring_leaves_model_and_hooks(tiny_vlm, small_split):
     after = tiny_vlm.model.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert not any(module._forward_pre_hooks for module in tiny_vlm.model.modules())
+
+
+def test_key_covariances_as_a_slow_loop(tiny_vlm, small_split):
+    records = (*small_split.forget[:2], *small_split.general[-2:])
+    readers = neuron_readers(tiny_vlm, ("language.layers[1:]",))
+    found = key_covariances(tiny_vlm, records, readers, batch_size=3)
+    for path in readers:
+        keys = []
+        for record in records:
+            with observed(tiny_vlm.model, {path: lambda z, keys=keys: keys.extend(z[0])}):
+                batch = encode(tiny_vlm, [record], answers=True, side="right")
+                with torch.no_grad():
+                    tiny_vlm.model(**batch.inputs(), use_cache=False)
+        expected = sum(torch.outer(key, key) for key in keys) / len(keys)
+        torch.testing.assert_close(found[path], expected, rtol=1e-3, atol=1e-6)

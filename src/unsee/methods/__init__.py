@@ -5,6 +5,8 @@ from unsee.registry import Registry
 METHODS: Registry = Registry("method", "unsee.methods")
 
 from unsee.methods import grad_diff as grad_diff  # noqa: E402
+from unsee.methods import icu as icu  # noqa: E402
+from unsee.methods import kuda as kuda  # noqa: E402
 from unsee.methods import kvw as kvw  # noqa: E402
 from unsee.methods import manu as manu  # noqa: E402
 from unsee.methods import mmunlearner as mmunlearner  # noqa: E402
