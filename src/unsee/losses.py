@@ -32,6 +32,13 @@ def answer_token_logprobs(
     return logprob, scored
 
 
+def _read_off(
+    values: Float[Tensor, "batch seq width"], labels: Int[Tensor, "batch seq"]
+) -> Float[Tensor, "token width"]:
+    """What stands right before each answer token of a batch."""
+    return values[:, :-1][labels[:, 1:] != IGNORED_LABEL].float()
+
+
 def cross_entropy(
     logits: Float[Tensor, "batch seq vocab"], labels: Int[Tensor, "batch seq"]
 ) -> Float[Tensor, ""]:
@@ -121,6 +128,78 @@ def npo(
     if beta <= 0:
         raise ValueError(f"beta must be positive, got {beta}")
     return -2 / beta * F.logsigmoid(-beta * (logprob - reference_logprob)).mean()
+
+
+def kl_to_reference(
+    logits: Float[Tensor, "batch seq vocab"],
+    labels: Int[Tensor, "batch seq"],
+    reference_logits: Float[Tensor, "batch seq vocab"],
+) -> Float[Tensor, ""]:
+    """Mean KL(reference || model) of the next token where answers are read off, in nats.
+
+    Maini et al. 2024, https://arxiv.org/abs/2401.06121.
+
+    Args:
+        logits: Scores of the model in training.
+        labels: Answer tokens at their own positions, -100 elsewhere.
+        reference_logits: Scores of the frozen starting model on the same rows.
+
+    Returns:
+        At least 0; 0 where both say the same, or nothing is scored.
+    """
+    now = _read_off(logits, labels).log_softmax(-1)
+    before = _read_off(reference_logits, labels).log_softmax(-1)
+    return F.kl_div(now, before, reduction="sum", log_target=True) / max(1, len(now))
+
+
+def undial(
+    logits: Float[Tensor, "batch seq vocab"],
+    labels: Int[Tensor, "batch seq"],
+    reference_logits: Float[Tensor, "batch seq vocab"],
+    *,
+    beta: float,
+) -> Float[Tensor, ""]:
+    """Self-distillation from scores in which each answer token's own is lowered.
+
+    Dong et al. 2025, https://arxiv.org/abs/2402.10052: the mean over answer tokens y of
+    CE(softmax(reference - beta onehot(y)), softmax(logits)).
+
+    Args:
+        logits: Scores of the model in training.
+        labels: Answer tokens at their own positions, -100 elsewhere.
+        reference_logits: Scores of the frozen starting model on the same rows.
+        beta: By how much an answer token is lowered, >= 0; at 0 the model is held as it was,
+            towards infinity nothing is left to answers and the rest keeps its proportions.
+
+    Returns:
+        In nats, at least the entropy of what is distilled; 0 where nothing is scored.
+    """
+    targets = labels[:, 1:][labels[:, 1:] != IGNORED_LABEL][:, None]
+    before = _read_off(reference_logits, labels)
+    lowered = before.scatter_add(-1, targets, before.new_full(targets.shape, -beta))
+    now = _read_off(logits, labels).log_softmax(-1)
+    return -(lowered.softmax(-1) * now).sum() / max(1, len(now))
+
+
+def mean_squared_states(
+    states: Float[Tensor, "batch seq width"],
+    labels: Int[Tensor, "batch seq"],
+    target: Float[Tensor, "batch seq width"],
+) -> Float[Tensor, ""]:
+    """Mean squared difference of hidden states where answers are read off, over tokens and width.
+
+    Both terms of Li et al. 2024, https://arxiv.org/abs/2403.03218.
+
+    Args:
+        states: After some layer of the model in training.
+        labels: Answer tokens at their own positions, -100 elsewhere.
+        target: Where the states should be.
+
+    Returns:
+        At least 0; 0 where states are at their target, or nothing is scored.
+    """
+    apart = _read_off(states, labels) - _read_off(target, labels)
+    return apart.square().sum() / max(1, apart.numel())
 
 
 def cosine_distance(

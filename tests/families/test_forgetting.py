@@ -1,6 +1,7 @@
-"""Every family is asked, made to forget with VKD, audited, and exported."""
+"""Every family is asked, made to forget, audited, and exported."""
 
 from dataclasses import replace
+from math import isfinite
 from typing import Any
 
 import pytest
@@ -17,6 +18,8 @@ from unsee.data.records import Record
 from unsee.errors import ConfigError
 from unsee.export import export
 from unsee.forget import forget
+from unsee.methods.kl_min import KLMin
+from unsee.methods.rmu import RMU
 from unsee.methods.vkd import VKD
 from unsee.models.load import load
 from unsee.teacher import Teacher, feature_path, visual_features
@@ -175,3 +178,15 @@ def test_variants_keep_the_size_and_so_the_patches(vlm, mixed_records):
     for record in mixed_records:
         if record.image is not None:
             assert variant(record.image, 1).size == record.image.open().size
+
+
+def test_baselines_with_a_reference_of_their_own_train(vlm, small_split):
+    layers = ("language.layers[0]",)
+    for method in (
+        RMU.model_validate(FEW | {"layer": 0, "parts": layers}),
+        KLMin.model_validate(FEW | {"parts": layers, "lora_rank": 2}),
+    ):
+        result = train(vlm, small_split, method)
+        assert result.changed
+        assert set(result.changed) <= set(vlm.layout.parameter_names(vlm.model, layers))
+        assert all(map(isfinite, result.terms[-1].values()))

@@ -1,4 +1,5 @@
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -12,10 +13,13 @@ from unsee.losses import (
     cross_entropy,
     gradient_ascent,
     hinge_away,
+    kl_to_reference,
     mean_squared_distance,
+    mean_squared_states,
     npo,
     representation_deviation,
     sequence_logprob,
+    undial,
     unlikelihood,
 )
 
@@ -29,6 +33,13 @@ CHANCES = torch.tensor(
     ]
 )
 LOGITS = CHANCES.log()
+
+
+def at_first(logits):
+    """Scores of a reference that has nothing to do with those given."""
+    return torch.randn(logits.shape, generator=torch.Generator().manual_seed(6))
+
+
 ON_LOGITS = {
     "cross_entropy": cross_entropy,
     "gradient_ascent": gradient_ascent,
@@ -37,6 +48,11 @@ ON_LOGITS = {
     "sequence_logprob": lambda logits, labels: sequence_logprob(logits, labels).sum(),
     "npo": lambda logits, labels: npo(
         sequence_logprob(logits, labels), torch.zeros(len(labels)), beta=0.3
+    ),
+    "kl_to_reference": lambda logits, labels: kl_to_reference(logits, labels, at_first(logits)),
+    "undial": lambda logits, labels: undial(logits, labels, at_first(logits), beta=2.0),
+    "mean_squared_states": lambda states, labels: mean_squared_states(
+        states, labels, at_first(states)
     ),
 }
 on_logits = pytest.mark.parametrize("loss", ON_LOGITS.values(), ids=ON_LOGITS)
@@ -246,6 +262,111 @@ def test_npo_with_a_small_beta_pushes_like_gradient_ascent():
 def test_npo_refuses_a_beta_that_is_not_positive(beta):
     with pytest.raises(ValueError, match=f"beta must be positive, got {beta}"):
         npo(torch.zeros(1), torch.zeros(1), beta=beta)
+
+
+def entropy(chances):
+    return -sum(p * math.log(p) for p in chances)
+
+
+def test_kl_to_reference_by_hand():
+    uniform = torch.zeros(2, 3, 4)
+    # KL(p || uniform) = ln 4 - H(p), at three positions, the second of them uniform itself.
+    unsure = [entropy([0.1, 0.2, 0.5, 0.2]), math.log(4), entropy([0.125, 0.125, 0.25, 0.5])]
+    expected = sum(math.log(4) - h for h in unsure) / 3
+    assert kl_to_reference(uniform, LABELS, LOGITS).item() == pytest.approx(expected)
+    # The other way round it is another number.
+    expected = (-sum(math.log(4 * p) for p in (0.1, 0.2, 0.5, 0.2)) / 4 + math.log(2) / 4) / 3
+    assert kl_to_reference(LOGITS, LABELS, uniform).item() == pytest.approx(expected)
+
+
+def test_undial_by_hand():
+    logits = torch.tensor([[[2.0, 1.0, 0.0], [9.0, 9.0, 9.0]]])
+    labels = torch.tensor([[IGNORED, 0]])
+    # softmax(-8, 1, 0) against softmax(2, 1, 0).
+    assert undial(logits, labels, logits, beta=10.0).item() == pytest.approx(1.676433, abs=1e-6)
+
+
+def test_mean_squared_states_by_hand():
+    states = torch.zeros(2, 3, 2)
+    states[0, 0] = torch.tensor([1.0, 2.0])
+    states[1, 1] = torch.tensor([0.0, 3.0])
+    target = torch.zeros(2, 3, 2)
+    target[0, 1] = 2.0
+    expected = ((1 + 4) + (4 + 4) + (0 + 9)) / 6
+    assert mean_squared_states(states, LABELS, target).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("beta", [0.5, 3.0, 30.0])
+def test_losses_beside_a_reference_as_slow_loops(beta, drawn):
+    logits, labels = drawn
+    reference = at_first(logits)
+    divergence, distilled, squared, tokens = 0.0, 0.0, 0.0, 0
+    for row in range(4):
+        for position in range(1, 7):
+            answer = int(labels[row, position])
+            if answer == IGNORED:
+                continue
+            now, before = (it[row, position - 1].tolist() for it in (logits, reference))
+            p, q = ([math.exp(s) / sum(map(math.exp, it)) for s in it] for it in (now, before))
+            divergence += sum(b * math.log(b / a) for a, b in zip(p, q, strict=True))
+            before[answer] -= beta
+            q = [math.exp(s) / sum(map(math.exp, before)) for s in before]
+            distilled -= sum(b * math.log(a) for a, b in zip(p, q, strict=True))
+            before[answer] += beta
+            squared += sum((a - b) ** 2 for a, b in zip(now, before, strict=True)) / 5
+            tokens += 1
+    assert tokens == 10
+    values = {
+        kl_to_reference(logits, labels, reference): divergence,
+        undial(logits, labels, reference, beta=beta): distilled,
+        mean_squared_states(logits, labels, reference): squared,
+    }
+    for value, total in values.items():
+        assert value.item() == pytest.approx(total / tokens, rel=1e-5)
+
+
+def test_masked_positions_of_a_reference_count_for_nothing(drawn):
+    logits, labels = drawn
+    reference = at_first(logits)
+    wild = reference.clone()
+    wild[:, :-1][labels[:, 1:] == IGNORED] = 50
+    wild[:, -1] = -50
+    assert not torch.equal(wild, reference)
+    for loss in (kl_to_reference, partial(undial, beta=2.0), mean_squared_states):
+        assert torch.equal(loss(logits, labels, wild), loss(logits, labels, reference))
+
+
+@pytest.mark.parametrize("loss", [kl_to_reference, mean_squared_states])
+def test_what_is_held_is_at_rest_at_the_reference(loss, drawn):
+    logits, labels = drawn
+    moving = logits.clone().requires_grad_(True)
+    value = loss(moving, labels, logits)
+    value.backward()
+    assert value.item() == pytest.approx(0, abs=1e-6)
+    assert moving.grad is not None
+    assert moving.grad.abs().max() < 1e-6
+
+
+def test_undial_without_lowering_holds_the_model_and_with_it_ends_where_others_share(drawn):
+    logits, labels = drawn
+
+    def pushed(moving, beta):
+        moving = moving.clone().requires_grad_(True)
+        value = undial(moving, labels, logits, beta=beta)
+        value.backward()
+        return value.item(), moving.grad.abs().max()
+
+    held, gradient = pushed(logits, 0.0)
+    assert gradient < 1e-6
+    scored = labels[:, 1:] != IGNORED
+    chances = logits[:, :-1][scored].softmax(-1).tolist()
+    assert held == pytest.approx(sum(map(entropy, chances)) / 10, rel=1e-5)
+    assert pushed(logits, 4.0)[1] > 0.01
+    # Where the answer has lost its score and the rest is as it was, there is nothing left to do.
+    done = logits.clone()
+    for row, position in scored.nonzero().tolist():
+        done[row, position, labels[row, position + 1]] -= 4.0
+    assert pushed(done, 4.0)[1] < 1e-6
 
 
 def test_cosine_distance_by_hand():

@@ -152,9 +152,7 @@ def test_terms_are_those_of_the_formula(tiny_vlm, small_split, monkeypatch):
         representation_deviation(h, labels[0], h0, temperature=0.3)
         for h, h0 in zip(now[0], start[0], strict=True)
     ]
-    held = [
-        mean_squared_states(h, labels[1], h0) for h, h0 in zip(now[1], start[1], strict=True)
-    ]
+    held = [mean_squared_states(h, labels[1], h0) for h, h0 in zip(now[1], start[1], strict=True)]
     terms = method.loss(tiny_vlm, batch, state)
     assert terms.forget["deviation"].item() == pytest.approx(0.6 * sum(away).item() / 2, rel=1e-4)
     assert terms.retain["states"].item() == pytest.approx(0.7 * sum(held).item() / 2, rel=1e-4)
@@ -162,8 +160,9 @@ def test_terms_are_those_of_the_formula(tiny_vlm, small_split, monkeypatch):
 
 
 def test_states_leave_where_they_were(fresh, small_split):
-    terms = train(fresh(), small_split, kuda(steps=20, retain_weight=0.0)).terms
-    assert terms[-1]["forget.deviation"] < terms[0]["forget.deviation"] - 0.5
+    method = kuda(steps=30, lr=5e-2, retain_weight=0.0, relaxation=1e3)
+    terms = train(fresh(), small_split, method).terms
+    assert terms[-1]["forget.deviation"] < terms[0]["forget.deviation"] - 0.15
 
 
 @pytest.mark.parametrize(
