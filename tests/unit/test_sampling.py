@@ -37,7 +37,8 @@ def test_other_answers_leave_questions_and_pictures(batch):
 
 def test_a_choice_is_answered_in_words():
     choice = Record("Ada", None, "Which pet?", "B", form="choice", options=("a cat", "a dog"))
-    (record,) = Rows((choice,), (0,), lambda records, variants: None).answered(["no idea"]).records
+    rows = Rows((choice,), (0,), lambda records, variants: pytest.fail("encoded"))
+    (record,) = rows.answered(["no idea"]).records
     assert (record.form, record.options, record.answer) == ("open", (), "no idea")
     assert record.question == "Which pet?\nA. a cat\nB. a dog\nAnswer with the letter."
 

@@ -43,7 +43,7 @@ def test_terms_are_those_of_the_formula(retain_weight, midway):
 
 def seen(vlm, split, monkeypatch, *, seed, step):
     """What a step of PO shows the model of the forget side: its rows, and what they were before."""
-    method = PO(forget_batch=12, variants=3)
+    method = PO.model_validate({"forget_batch": 12, "variants": 3})
     batch = Sampler(vlm, split, method, 0).draw(step)
     batches = []
 
@@ -61,6 +61,8 @@ def test_the_questions_stay_and_the_answers_are_refusals(tiny_vlm, small_split, 
     assert set(spelled(tiny_vlm, refused)) <= set(REFUSALS)
     assert len(set(spelled(tiny_vlm, refused))) > 2
     assert not any(is_unknown(answer) for answer in spelled(tiny_vlm, true))
+    assert refused.pixel_values is not None
+    assert true.pixel_values is not None
     assert torch.equal(refused.pixel_values, true.pixel_values)
     for one, other in ((refused, true), (true, refused)):
         prompts = (one.labels == -100) & (one.attention_mask == 1)

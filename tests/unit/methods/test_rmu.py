@@ -63,7 +63,7 @@ def test_the_control_vector_is_a_direction_of_the_seed():
 
 
 def test_a_layer_that_is_not_there_is_refused(tiny_vlm):
-    method = RMU(layer=3, parts=("language.layers[:2]",))
+    method = RMU.model_validate({"layer": 3, "parts": ["language.layers[:2]"]})
     message = r"^method\.layer: expected at most 2 for .*, got 3$"
     for names in (method.trainable, method.lora_targets):
         with pytest.raises(ConfigError, match=message):
@@ -72,7 +72,7 @@ def test_a_layer_that_is_not_there_is_refused(tiny_vlm):
 
 @pytest.mark.parametrize("part", ["language.layers[1:]", "language", "head"])
 def test_parts_that_the_loss_does_not_reach_are_refused(part, tiny_vlm):
-    method = RMU(layer=1, parts=("projector", part))
+    method = RMU.model_validate({"layer": 1, "parts": ["projector", part]})
     message = (
         r"^method\.parts: expected some of vision, projector, language\.layers\[:2\], on which the "
         r"states of method\.layer=1 depend, got projector, "
@@ -84,4 +84,4 @@ def test_parts_that_the_loss_does_not_reach_are_refused(part, tiny_vlm):
 
 def test_an_unknown_part_is_named(tiny_vlm):
     with pytest.raises(LayoutError, match="'tower'"):
-        RMU(parts=("tower",)).trainable(tiny_vlm)
+        RMU.model_validate({"parts": ["tower"]}).trainable(tiny_vlm)
