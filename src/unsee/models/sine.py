@@ -14,6 +14,9 @@ from torch.nn.utils.parametrize import register_parametrization, remove_parametr
 
 from unsee.errors import LayoutError
 
+# Where PyTorch keeps what a weight is a function of.
+_V = "parametrizations.weight.original"
+
 
 class SineBounded(nn.Module):
     """The weight as a function of V.
@@ -65,10 +68,8 @@ def sine_bounded(model: nn.Module, targets: Sequence[str]) -> Iterator[dict[str,
     order = [list(layer._parameters) for layer in layers]
     for layer in layers:
         register_parametrization(layer, "weight", SineBounded(layer.weight.detach().clone()))
-    moving = {
-        f"{path}.parametrizations.weight.original": layer.parametrizations["weight"].original
-        for path, layer in zip(targets, layers, strict=True)
-    }
+    named = dict(model.named_parameters())
+    moving = {name: named[name] for name in (f"{path}.{_V}" for path in targets)}
     for v in moving.values():
         v.requires_grad_(True)
     try:
