@@ -42,7 +42,7 @@ FORGETS: dict[str, dict[str, Any]] = {
     "grad_diff": {"lr": 1e-3, "retain_weight": 3.0},
     "icu": {"lr": 1e-3, "retain_weight": 3.0},
     "kl_min": {"lr": 1e-3, "retain_weight": 3.0},
-    "kuda": {"lr": 1e-2},
+    "kuda": {"lr": 3e-2},
     "mmunlearner": {"lr": 1e-3, "retain_weight": 3.0},
     "npo": {"lr": 1e-3, "retain_weight": 3.0},
     "po": {"lr": 1e-3, "retain_weight": 3.0},
@@ -52,7 +52,7 @@ FORGETS: dict[str, dict[str, Any]] = {
         "parts": ("language.layers[:2]",),
         "retain_weight": 100.0,
     },
-    "sineproject": {"lr": 1e-3, "retain_weight": 3.0},
+    "sineproject": {"lr": 1e-3, "retain_weight": 10.0},
     "undial": {"lr": 1e-3},
 }
 TRAINED = {name: cls for name, cls in METHODS.items() if issubclass(cls, Trained)}
