@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from unsee.answering import answer_logits
 from unsee.data.records import Split
+from unsee.errors import LayoutError
 from unsee.finetuning import FineTuned, kept_answers, weighted
 from unsee.losses import gradient_ascent, npo, sequence_logprob, unlikelihood
 from unsee.methods import METHODS
@@ -51,11 +52,21 @@ class SineProject(FineTuned):
     retain_weight: float = Field(1.0, ge=0)
 
     def sine_targets(self, vlm: VLM) -> list[str]:
-        """Full paths of the projector's linear layers."""
+        """Full paths of the projector's linear layers.
+
+        Raises:
+            LayoutError: If it has none, as in gemma3, whose projector is a bare matrix.
+        """
         names = vlm.layout.parameter_names(vlm.model, ["projector"])
         paths = [name.removesuffix(".weight") for name in names if name.endswith(".weight")]
         modules = dict(vlm.model.named_modules())
-        return [path for path in paths if isinstance(modules.get(path), nn.Linear)]
+        linear = [path for path in paths if isinstance(modules.get(path), nn.Linear)]
+        if not linear:
+            raise LayoutError(
+                f"sineproject: expected linear layers in the projector of {vlm.layout.family}, got "
+                "none; choose another method"
+            )
+        return linear
 
     def trainable(self, vlm: VLM) -> list[str]:
         """Full names of every parameter in `parts`, but for what the sine bounds."""
