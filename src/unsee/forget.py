@@ -32,7 +32,7 @@ from unsee.models.load import VLM
 from unsee.models.restore import restored
 from unsee.requests import Request
 from unsee.settings import Settings
-from unsee.train import may_change, train
+from unsee.train import Surgery, may_change, train
 
 JOB = "job.json"
 MANIFEST = "manifest.json"
@@ -83,7 +83,7 @@ def forget(
     progress: Progress | None = None,
     overwrite: bool = False,
 ) -> Run:
-    """Make a model forget, by training or at test time, and write how to a run folder.
+    """Make a model forget, by training, surgery or at test time, and write how to a run folder.
 
     The model comes back as it was, bit for bit, also after an error. A run that was killed goes on
     from its last checkpoint when the same is asked for again; one that is finished is returned.
@@ -147,9 +147,14 @@ def forget(
             return Run(out, save_eraser(out, vlm, eraser, fields("eraser", 0, 0)))
         canary = take_canary(vlm)
         with _begun(out, job) as resumed, restored(vlm.model, may_change(vlm, method)):
-            result = train(vlm, split, method, seed=seed, folder=out, progress=progress)
-            told = fields("weights", result.trained_parameters, result.steps)
-            manifest = save_weights(out, vlm, result.changed, told, canary, adapter=result.adapter)
+            if isinstance(method, Surgery):
+                changed = method.edit(vlm, split, seed=seed, progress=progress)
+                manifest = save_weights(out, vlm, changed, fields("weights", 0, 0), canary)
+            else:
+                result = train(vlm, split, method, seed=seed, folder=out, progress=progress)
+                told = fields("weights", result.trained_parameters, result.steps)
+                adapter = result.adapter
+                manifest = save_weights(out, vlm, result.changed, told, canary, adapter=adapter)
         _tidy(out)
     return Run(out, manifest, resumed=resumed)
 

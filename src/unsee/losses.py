@@ -54,6 +54,23 @@ def sequence_logprob(
     return answer_token_logprobs(logits, labels)[0].sum(1)
 
 
+def answer_margin(
+    logits: Float[Tensor, "batch seq vocab"], labels: Int[Tensor, "batch seq"]
+) -> Float[Tensor, " batch"]:
+    """By how much an answer's tokens lead: each one's score less the best other one's, averaged.
+
+    Returns:
+        In nats; above 0 where the right token leads in the mean, 0 where none is scored.
+    """
+    targets = labels[:, 1:]
+    scored = targets != IGNORED_LABEL
+    picked = logits[:, :-1][scored].float()
+    own = targets[scored][:, None]
+    lead = picked.gather(-1, own)[:, 0] - picked.scatter(-1, own, -torch.inf).amax(-1)
+    margins = torch.zeros(scored.shape, dtype=torch.float32, device=logits.device)
+    return margins.masked_scatter(scored, lead).sum(1) / scored.sum(1).clamp(min=1)
+
+
 def gradient_ascent(
     logits: Float[Tensor, "batch seq vocab"], labels: Int[Tensor, "batch seq"]
 ) -> Float[Tensor, ""]:
@@ -241,3 +258,31 @@ DISTANCES: dict[str, Distance] = {
 def hinge_away(distance: Float[Tensor, " image"], margin: float) -> Float[Tensor, ""]:
     """Pushes features away from the teacher's until `margin` is reached; 0 from there on."""
     return F.relu(margin - distance).mean()
+
+
+def representation_deviation(
+    states: Float[Tensor, "batch seq width"],
+    labels: Int[Tensor, "batch seq"],
+    start: Float[Tensor, "batch seq width"],
+    *,
+    temperature: float,
+) -> Float[Tensor, ""]:
+    """Drives hidden states away from the direction they had, where answers are read off.
+
+    The mean over answer tokens of softplus(cosine / temperature): our reading of the deviation of
+    Fang et al. 2026, https://arxiv.org/abs/2602.19275, whose equations are not public to us. At the
+    start itself the cosine is greatest and has no gradient.
+
+    Args:
+        states: After some layer of the model in training.
+        labels: Answer tokens at their own positions, -100 elsewhere.
+        start: The starting model's, on the same rows.
+        temperature: > 0; towards 0 only states that still point the old way count.
+
+    Returns:
+        ln(1 + e^(1/temperature)) at the start, ln 2 at right angles; 0 where nothing is scored.
+    """
+    scored = labels[:, 1:] != IGNORED_LABEL
+    now, before = (side[:, :-1][scored].float() for side in (states, start))
+    cosine = F.cosine_similarity(now, before, dim=-1)
+    return F.softplus(cosine / temperature).sum() / max(1, len(cosine))

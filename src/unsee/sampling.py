@@ -12,6 +12,7 @@ from unsee.data.augment import variant
 from unsee.data.collate import Batch, encode, question_text
 from unsee.data.images import Photo
 from unsee.data.records import Record, Split
+from unsee.errors import DataError
 from unsee.models.load import VLM
 
 _CACHED_PICTURES = 1024
@@ -148,6 +149,30 @@ class Sampler:
         ]
         batch = encode(self.vlm, records, answers=True, side="right", images=pictures)
         return batch.to(self.vlm.device)
+
+
+def drawn_records(
+    records: Sequence[Record], count: int | None, *, seed: int, side: str, photos: bool
+) -> list[Record]:
+    """At most `count` of some records, in a drawn order.
+
+    Args:
+        records: What there is.
+        count: How many, >= 1; None for all.
+        seed: Seeds the draw.
+        side: What they are, for the message.
+        photos: Take only those with a photo.
+
+    Raises:
+        DataError: If there is none.
+    """
+    given = [record for record in records if record.image is not None or not photos]
+    if not given:
+        raise DataError(
+            f"expected {'photos and ' if photos else ''}questions {side}, got none; check "
+            "--subject, --retain and --general"
+        )
+    return random.Random(f"{seed}-{side}").sample(given, min(count or len(given), len(given)))
 
 
 def _by_photo(records: Sequence[Record]) -> list[list[Record]]:

@@ -8,7 +8,7 @@ step's number, so an interrupted run continues to the same weights.
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,7 @@ from unsee.data.records import Split
 from unsee.errors import ConfigError, DataError, LayoutError
 from unsee.models.load import VLM
 from unsee.models.lora import factors, lora
+from unsee.models.sine import sine_bounded
 from unsee.sampling import PairBatch, Sampler
 from unsee.settings import Settings
 
@@ -147,6 +148,30 @@ class Adapts(Protocol):
         ...
 
 
+@runtime_checkable
+class BoundsWeights(Protocol):
+    """Has some weights follow W + sin(V), V trained and merged at the end; see `models.sine`."""
+
+    def sine_targets(self, vlm: VLM) -> list[str]:
+        """Full paths of the linear layers whose weights do."""
+        ...
+
+
+@runtime_checkable
+class Surgery(Protocol):
+    """Unlearning without the loop: an edit of the weights, made once and too short to resume."""
+
+    def editable(self, vlm: VLM) -> list[str]:
+        """Full names of the parameters that may change."""
+        ...
+
+    def edit(
+        self, vlm: VLM, split: Split, *, seed: int, progress: "Progress | None" = None
+    ) -> tuple[str, ...]:
+        """Changes parameters in place, and names those that are no longer what they were."""
+        ...
+
+
 @dataclass(frozen=True)
 class TrainResult:
     """What a run of the loop did.
@@ -204,6 +229,7 @@ def train(
             "expected something to keep in every step, got none; check --retain, --general and the "
             "batch sizes of the method"
         )
+    bounded = _bounded(vlm, method)
     parameters = dict(vlm.model.named_parameters())
     before = {name: parameters[name].detach().clone() for name in may_change(vlm, method)}
     torch.manual_seed(seed)
@@ -211,15 +237,18 @@ def train(
         state = method.prepare(vlm, split, seed=seed)
         steps = method.steps_for(split)
         terms = _steps(vlm, method, state, sampler, steps, moving, folder, progress, seed)
+        # Preparing may have settled what stays.
+        trained = sum(p.numel() for p in moving.values() if p.requires_grad)
     after = dict(vlm.model.named_parameters())
     changed = tuple(n for n, old in before.items() if not torch.equal(old, after[n].detach()))
     return TrainResult(
         changed=changed,
-        trained_parameters=sum(p.numel() for p in moving.values()),
+        trained_parameters=trained,
         steps=steps,
         seconds=time.monotonic() - started,
         terms=terms,
-        adapter=factors(moving) if _adapts(method) else {},
+        # A change that is of low rank in some layers only is none that an adapter can tell.
+        adapter=factors(moving) if _adapts(method) and not bounded else {},
     )
 
 
@@ -229,11 +258,14 @@ def may_change(vlm: VLM, method: Any) -> list[str]:
     Raises:
         LayoutError: If one is not in the model, or there is none.
     """
-    if _adapts(method):
+    if isinstance(method, Surgery):
+        names = method.editable(vlm)
+    elif _adapts(method):
         # Adapters are merged into the weights beneath them.
         names = [f"{path}.weight" for path in method.lora_targets(vlm)]
     else:
         names = method.trainable(vlm)
+    names = [*names, *_bounded(vlm, method)]
     known = [name for name, _ in vlm.model.named_parameters()]
     missing = sorted(set(names) - set(known))
     if missing or not names:
@@ -312,6 +344,12 @@ def _adapts(method: Any) -> bool:
     return isinstance(method, Adapts) and method.lora_rank > 0
 
 
+def _bounded(vlm: VLM, method: Any) -> list[str]:
+    """Full names of the weights that follow a sine."""
+    targets = method.sine_targets(vlm) if isinstance(method, BoundsWeights) else []
+    return [f"{path}.weight" for path in targets]
+
+
 def _backward(vlm: VLM, method: Any, state: Any, terms: Terms) -> dict[str, float]:
     forget = list(terms.forget.values())
     masks = isinstance(method, MasksForget) and bool(forget)
@@ -365,13 +403,20 @@ def _trainable(vlm: VLM, method: Any) -> Iterator[dict[str, nn.Parameter]]:
     flags = {name: p.requires_grad for name, p in vlm.model.named_parameters()}
     try:
         vlm.model.requires_grad_(False)
-        if _adapts(method):
-            targets = method.lora_targets(vlm)
-            with lora(vlm.model, targets, rank=method.lora_rank) as adapters:
-                yield adapters
-            return
-        chosen = dict(vlm.model.named_parameters())
-        yield {name: chosen[name].requires_grad_(True) for name in may_change(vlm, method)}
+        bounded = _bounded(vlm, method)
+        with ExitStack() as stack:
+            if _adapts(method):
+                targets = method.lora_targets(vlm)
+                moving = stack.enter_context(lora(vlm.model, targets, rank=method.lora_rank))
+            else:
+                chosen = dict(vlm.model.named_parameters())
+                names = [name for name in may_change(vlm, method) if name not in bounded]
+                moving = {name: chosen[name].requires_grad_(True) for name in names}
+            if bounded:
+                # After the adapters, which freeze all that is there when they come.
+                paths = [name.removesuffix(".weight") for name in bounded]
+                moving = moving | stack.enter_context(sine_bounded(vlm.model, paths))
+            yield moving
     finally:
         for name, p in vlm.model.named_parameters():
             p.requires_grad_(flags.get(name, False))

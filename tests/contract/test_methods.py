@@ -40,7 +40,10 @@ FORGETS: dict[str, dict[str, Any]] = {
     "vkd": {"lr": 3e-3},
     "ga": {"lr": 1e-3},
     "grad_diff": {"lr": 1e-3, "retain_weight": 3.0},
+    "icu": {"lr": 1e-3, "retain_weight": 3.0},
     "kl_min": {"lr": 1e-3, "retain_weight": 3.0},
+    "kuda": {"lr": 3e-2},
+    "mmunlearner": {"lr": 1e-3, "retain_weight": 3.0},
     "npo": {"lr": 1e-3, "retain_weight": 3.0},
     "po": {"lr": 1e-3, "retain_weight": 3.0},
     "rmu": {
@@ -49,16 +52,16 @@ FORGETS: dict[str, dict[str, Any]] = {
         "parts": ("language.layers[:2]",),
         "retain_weight": 100.0,
     },
+    "sineproject": {"lr": 1e-3, "retain_weight": 10.0},
     "undial": {"lr": 1e-3},
 }
-each_method = pytest.mark.parametrize(
-    "cls", [cls for _, cls in METHODS.items()], ids=METHODS.names()
-)
+TRAINED = {name: cls for name, cls in METHODS.items() if issubclass(cls, Trained)}
+each_method = pytest.mark.parametrize("cls", TRAINED.values(), ids=TRAINED)
 
 
 def ways():
     """Every method, and once more with adapters where it has them."""
-    for name, cls in METHODS.items():
+    for name, cls in TRAINED.items():
         yield pytest.param(cls, {}, id=name)
         if issubclass(cls, FineTuned):
             yield pytest.param(cls, {"lora_rank": 2}, id=f"{name}-lora")
@@ -221,8 +224,14 @@ def test_forget_answers_are_lost_and_the_others_stay(cls, knowing_vlm, small_spl
 OTHERS: dict[str, tuple[dict[str, Any], Any]] = {
     "parts": ({}, ("language.layers[0]",)),
     "lora_rank": ({}, 2),
+    # A model that knows nothing has nothing left to be forgotten.
+    "icu.forget_weight": ({"stop_margin": -1e3}, 0.5),
+    "icu.pool": ({}, 1),
+    "icu.stop_margin": ({}, -1e3),
+    "mmunlearner.mask_batches": ({}, 1),
     "po.refusals": ({}, ("I cannot tell.",)),
     "rmu.layer": ({"parts": ("language.layers[:2]",)}, 1),
+    "sineproject.forget_loss": ({}, "unlikelihood"),
 }
 
 

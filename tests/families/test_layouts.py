@@ -81,6 +81,14 @@ def test_neurons_are_written_by_one_linear_layer_and_read_by_another(model):
         assert written.out_features == read.in_features
 
 
+def test_neurons_of_language_layers_are_read_by_a_linear_layer(model):
+    layout = FAMILIES[model.config.model_type]
+    for layer in layout.language_layer_paths(model):
+        read = model.get_submodule(f"{layer}.{layout.language_mlp_out}")
+        assert isinstance(read, nn.Linear)
+        assert read.in_features == model.config.text_config.intermediate_size
+
+
 def test_the_configuration_has_the_image_token(model):
     layout = FAMILIES[model.config.model_type]
     assert isinstance(getattr(model.config, layout.image_token_id), int)

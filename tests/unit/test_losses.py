@@ -6,6 +6,7 @@ import torch
 
 from unsee.losses import (
     DISTANCES,
+    answer_margin,
     answer_token_logprobs,
     cka_distance,
     cosine_distance,
@@ -16,6 +17,7 @@ from unsee.losses import (
     mean_squared_distance,
     mean_squared_states,
     npo,
+    representation_deviation,
     sequence_logprob,
     undial,
     unlikelihood,
@@ -42,6 +44,7 @@ ON_LOGITS = {
     "cross_entropy": cross_entropy,
     "gradient_ascent": gradient_ascent,
     "unlikelihood": unlikelihood,
+    "answer_margin": lambda logits, labels: answer_margin(logits, labels).sum(),
     "sequence_logprob": lambda logits, labels: sequence_logprob(logits, labels).sum(),
     "npo": lambda logits, labels: npo(
         sequence_logprob(logits, labels), torch.zeros(len(labels)), beta=0.3
@@ -190,6 +193,37 @@ def test_unlikelihood_pushes_a_sure_answer_with_bounded_strength(margin):
     assert logits.grad is not None
     p = 1 / (1 + 3 * math.exp(-margin))
     assert logits.grad[0, 0].tolist() == pytest.approx([-p / 3, p, -p / 3, -p / 3], abs=1e-5)
+
+
+def test_answer_margin_by_hand():
+    # 0.5 against 0.2 and 0.25 against 0.25; 0.5 against 0.25.
+    expected = [math.log(2.5) / 2, math.log(2)]
+    assert answer_margin(LOGITS, LABELS).tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_answer_margin_is_above_0_where_the_answer_leads_and_below_where_another_does():
+    led = torch.zeros(1, 2, 4)
+    led[0, 0, 2] = 3
+    for answer, margin in ((2, 3.0), (1, -3.0)):
+        labels = torch.tensor([[IGNORED, answer]])
+        assert answer_margin(led, labels).tolist() == [margin]
+        # What is added to all scores is added to none.
+        assert answer_margin(led + 7, labels).tolist() == [margin]
+
+
+def test_answer_margin_as_a_slow_loop(drawn):
+    logits, labels = drawn
+    expected = []
+    for scores, answer in zip(logits.tolist(), labels.tolist(), strict=True):
+        margins = []
+        for position in range(1, len(answer)):
+            if answer[position] != IGNORED:
+                row = scores[position - 1]
+                others = [score for token, score in enumerate(row) if token != answer[position]]
+                margins.append(row[answer[position]] - max(others))
+        expected.append(sum(margins) / max(1, len(margins)))
+    assert answer_margin(logits, labels).tolist() == pytest.approx(expected, rel=1e-5)
+    assert expected[0] == 0
 
 
 def test_npo_by_hand():
@@ -451,3 +485,60 @@ def test_hinge_stops_pushing_at_the_margin():
     hinge_away(distance, 0.5).backward()
     assert distance.grad is not None
     assert distance.grad.tolist() == pytest.approx([-0.5, 0])
+
+
+@pytest.fixture
+def states():
+    """Random states of 4 answers, as `drawn` scores them, and those they began as."""
+    generator = torch.Generator().manual_seed(6)
+    return torch.randn(2, 4, 7, 3, generator=generator).unbind()
+
+
+def test_deviation_by_hand():
+    labels = torch.tensor([[IGNORED, 1, 1, IGNORED]])
+    # Cosines 0.6 and -1; what stands elsewhere is not read.
+    now = torch.tensor([[[3.0, 4.0], [0.0, -2.0], [9.0, 9.0], [1.0, 0.0]]])
+    start = torch.tensor([[[1.0, 0.0], [0.0, 5.0], [1.0, 0.0], [0.0, 1.0]]])
+    expected = (math.log(1 + math.exp(1.2)) + math.log(1 + math.exp(-2))) / 2
+    found = representation_deviation(now, labels, start, temperature=0.5)
+    assert found.item() == pytest.approx(expected)
+
+
+def test_deviation_at_the_start_at_right_angles_and_opposite(drawn, states):
+    labels, start = drawn[1], states[0]
+    for temperature in (0.1, 1.0):
+        at = [
+            representation_deviation(now, labels, start, temperature=temperature).item()
+            for now in (start, 3 * start, -start)
+        ]
+        assert at[0] == pytest.approx(math.log1p(math.exp(1 / temperature)), rel=1e-4)
+        assert at[1] == pytest.approx(at[0], rel=1e-5)
+        assert at[2] == pytest.approx(math.log1p(math.exp(-1 / temperature)), rel=1e-3)
+    x, y = torch.eye(2)[:, None, None].expand(2, 4, 7, 2).unbind()
+    found = representation_deviation(x, labels, y, temperature=0.3)
+    assert found.item() == pytest.approx(math.log(2), rel=1e-5)
+
+
+def test_deviation_as_a_slow_loop(drawn, states):
+    now, start = states
+    total, count = 0.0, 0
+    for row, answer in enumerate(drawn[1].tolist()):
+        for position in range(1, len(answer)):
+            if answer[position] != IGNORED:
+                a, b = now[row, position - 1].tolist(), start[row, position - 1].tolist()
+                dot = sum(x * y for x, y in zip(a, b, strict=True))
+                sizes = math.sqrt(sum(x * x for x in a)) * math.sqrt(sum(y * y for y in b))
+                total, count = total + math.log1p(math.exp(dot / sizes / 0.4)), count + 1
+    found = representation_deviation(now, drawn[1], start, temperature=0.4)
+    assert found.item() == pytest.approx(total / count, rel=1e-5)
+
+
+def test_deviation_of_masked_positions_counts_for_nothing(drawn, states):
+    labels, (now, start) = drawn[1], states
+    wild = now.clone()
+    wild[:, :-1][labels[:, 1:] == IGNORED] = 50
+    wild[:, -1] = 50
+    found = representation_deviation(wild, labels, start, temperature=0.4)
+    assert torch.equal(found, representation_deviation(now, labels, start, temperature=0.4))
+    none = torch.full_like(labels, IGNORED)
+    assert representation_deviation(now, none, start, temperature=0.4) == 0

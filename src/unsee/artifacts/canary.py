@@ -117,7 +117,7 @@ def check_effect(
         raise ArtifactError(
             f"{where}: the change has no effect that could be checked: the probes answer within "
             f"{changed:.1e} of the base's, {2 * TOLERANCE[dtype]:.0e} is needed in {dtype}; train "
-            "longer or at a higher rate, or load in float32"
+            "longer, at a higher rate or more of the model, or load in float32"
         )
 
 

@@ -23,10 +23,17 @@ def dry_run(recipe: "Recipe", method: "Settings", *, quiet: bool, as_json: bool)
     """
     from unsee.erasers.protocol import Fits
     from unsee.forecast import forecast
+    from unsee.models.load import outline
+    from unsee.train import Surgery, may_change
 
     asked = sketch_of(recipe)
     found = None
-    if not isinstance(method, Fits):
+    if isinstance(method, Surgery):
+        # Only the shapes are looked at: the parts that it names are there.
+        with progress(quiet=quiet) as report:
+            place = place_of(recipe.model, report)
+        may_change(outline(place, device="meta"), method)
+    elif not isinstance(method, Fits):
         with progress(quiet=quiet) as report:
             place = place_of(recipe.model, report)
             found = forecast(place, asked.split, method, seed=recipe.seeds[0], progress=report)

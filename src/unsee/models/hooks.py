@@ -1,7 +1,7 @@
 """Read and change activations inside a `with` block; the only file that registers hooks."""
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -18,6 +18,14 @@ from unsee.models.layout import Layout
 
 class _Enough(Exception):  # noqa: N818 - no error
     """Ends a pass once all that is listened for was said."""
+
+
+def _modules(model: nn.Module, paths: Iterable[str]) -> dict[str, nn.Module]:
+    modules = dict(model.named_modules())
+    missing = [repr(path) for path in paths if path not in modules]
+    if missing:
+        raise LayoutError(f"{type(model).__name__} has no module at {', '.join(missing)}")
+    return modules
 
 
 @contextmanager
@@ -43,10 +51,7 @@ def captured(
     Raises:
         LayoutError: If the model has no module at one of the paths.
     """
-    modules = dict(model.named_modules())
-    missing = [repr(path) for path in paths.values() if path not in modules]
-    if missing:
-        raise LayoutError(f"{type(model).__name__} has no module at {', '.join(missing)}")
+    modules = _modules(model, paths.values())
     outputs: dict[str, Tensor] = {}
 
     def keep(name: str) -> Any:
@@ -63,6 +68,59 @@ def captured(
             stack.enter_context(modules[path].register_forward_hook(keep(name)))
         with suppress(_Enough):
             yield outputs
+
+
+@contextmanager
+def observed(model: nn.Module, functions: Mapping[str, Callable[[Tensor], None]]) -> Iterator[None]:
+    """Show what some modules are given to functions while the block runs; nothing is kept of it.
+
+    All paths are resolved before the model is touched, and every hook is removed on the way out,
+    also after an exception.
+
+    Args:
+        model: The model to watch.
+        functions: Dotted path of a module -> what is told its first argument, each time it runs.
+
+    Raises:
+        LayoutError: If the model has no module at one of the paths.
+    """
+    modules = _modules(model, functions)
+
+    def tell(function: Callable[[Tensor], None]) -> Any:
+        def hook(module: nn.Module, args: Any) -> None:
+            function(args[0])
+
+        return hook
+
+    with ExitStack() as stack:
+        for path, function in functions.items():
+            stack.enter_context(modules[path].register_forward_pre_hook(tell(function)))
+        yield
+
+
+@contextmanager
+def replaced(model: nn.Module, outputs: Mapping[str, Tensor]) -> Iterator[None]:
+    """Have some modules return given tensors, whatever they are given, while the block runs.
+
+    All paths are resolved before the model is touched, and every hook is removed on the way out,
+    also after an exception.
+
+    Args:
+        model: The model to change.
+        outputs: Dotted path of a module that returns one tensor -> what it returns instead.
+
+    Raises:
+        LayoutError: If the model has no module at one of the paths.
+    """
+    modules = _modules(model, outputs)
+
+    def give(output: Tensor) -> Any:
+        return lambda module, inputs, own: output
+
+    with ExitStack() as stack:
+        for path, output in outputs.items():
+            stack.enter_context(modules[path].register_forward_hook(give(output)))
+        yield
 
 
 @dataclass(frozen=True)

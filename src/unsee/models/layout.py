@@ -29,6 +29,7 @@ class Layout:
         vision_mlp_in: Path below a vision block of the linear layer whose outputs are its neurons;
             the gate where there is one.
         vision_mlp_out: Path below a vision block of the linear layer that reads the neurons.
+        language_mlp_out: The same below a language layer.
         image_token_id: Field of the model's configuration with the id of the image token.
         feature_layer: Field of the configuration with the hidden state of the tower that the
             projector reads, counted as Hugging Face does; None where it reads the last.
@@ -58,6 +59,7 @@ class Layout:
     head: str
     vision_mlp_in: str
     vision_mlp_out: str
+    language_mlp_out: str = "mlp.down_proj"
     image_token_id: str = "image_token_id"
     feature_layer: str | None = None
     later_vision_blocks: str | None = None

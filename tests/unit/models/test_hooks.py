@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from unsee.errors import LayoutError
-from unsee.models.hooks import captured
+from unsee.models.hooks import captured, observed
 
 
 class Pair(nn.Module):
@@ -73,3 +73,36 @@ def test_a_pass_ends_when_all_is_said(tiny_vlm):
     assert torch.equal(outputs["one"], whole["first"])
     assert set(outputs) == {"one", "two"}
     assert hooks(tiny_vlm.model) == 0
+
+
+def pre_hooks(model):
+    return sum(len(module._forward_pre_hooks) for module in model.modules())
+
+
+def test_functions_are_shown_what_modules_are_given_each_time(model):
+    seen = []
+    first, second = torch.ones(1, 2), torch.zeros(3, 2)
+    with observed(model, {"0": seen.append, "1": lambda x: seen.append(x.shape)}):
+        model(first)
+        model(second)
+    model(first)
+    assert torch.equal(seen[0], first)
+    assert torch.equal(seen[2], second)
+    assert [seen[1], seen[3]] == [(1, 3), (3, 3)]
+    assert len(seen) == 4
+    assert pre_hooks(model) == 0
+
+
+def test_nobody_watches_after_an_exception_or_a_missing_path(model):
+    def fail(x):
+        raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"), observed(model, {"0": fail}):
+        model(torch.ones(1, 2))
+    assert pre_hooks(model) == 0
+    with (
+        pytest.raises(LayoutError, match="Sequential has no module at '7'"),
+        observed(model, {"0": fail, "7": fail}),
+    ):
+        pass
+    assert pre_hooks(model) == 0
