@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unsee.data.collate import Batch, encode, question_text
+from unsee.data.collate import Batch, asked_length, encode
 from unsee.data.records import Record
 from unsee.losses import IGNORED_LABEL, answer_token_logprobs
 from unsee.models.hooks import asking, scoring
@@ -131,9 +131,9 @@ def _batches(vlm: VLM, records: Sequence[Record], size: int) -> list[list[int]]:
         raise ValueError(f"batch_size must be at least 1, got {size}")
     order = sorted(
         range(len(records)),
-        key=lambda row: (records[row].image is None, -len(question_text(records[row]))),
+        key=lambda row: (not records[row].images, -asked_length(records[row])),
     )
-    shown = sum(record.image is not None for record in records)
+    shown = sum(bool(record.images) for record in records)
     groups = [order] if vlm.layout.mixes_rows else [order[:shown], order[shown:]]
     return [rows[start : start + size] for rows in groups for start in range(0, len(rows), size)]
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from unsee.answering import answer_logprobs, generate_answers
 from unsee.artifacts.files import naming
-from unsee.data.collate import question_text
+from unsee.data.collate import asked_length
+from unsee.data.images import Photo
 from unsee.data.records import Record
 from unsee.errors import ArtifactError
 from unsee.models.load import VLM
@@ -91,7 +92,7 @@ class Replies:
         """Batches of what is not known yet, alike in length; each counts as done afterwards."""
         all_ = dict(zip(digests, records, strict=True))
         missing = [digest for digest in all_ if digest not in known]
-        missing.sort(key=lambda d: (all_[d].image is None, -len(question_text(all_[d]))))
+        missing.sort(key=lambda d: (not all_[d].images, -asked_length(all_[d])))
         for start in range(0, len(missing), self._batch_size):
             yield {d: all_[d] for d in missing[start : start + self._batch_size]}
             if self._progress is not None:
@@ -131,14 +132,21 @@ def dtype_name(vlm: VLM) -> str:
 
 
 def question_digest(record: Record) -> str:
-    """Which photo and question this is: 16 hexadecimal digits."""
-    photo = record.image.key if record.image is not None else None
-    return _digest(photo, record.question, record.form, record.options)
+    """Which photos, conversation and question this is: 16 hexadecimal digits."""
+    asked = [_key(record.image), record.question, record.form, record.options]
+    if record.before or record.opening:
+        told = [[turn.question, turn.answer, _key(turn.image)] for turn in record.before]
+        asked += [told, record.opening]
+    return _digest(*asked)
 
 
 def answer_digest(record: Record) -> str:
     """Which photo, question and answer this is: 16 hexadecimal digits."""
     return _digest(question_digest(record), record.answer)
+
+
+def _key(photo: Photo | None) -> str | None:
+    return photo.key if photo is not None else None
 
 
 def _digest(*fields: object) -> str:

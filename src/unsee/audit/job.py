@@ -11,6 +11,8 @@ from typing import Any
 from unsee import report as reports
 from unsee.artifacts import check_run, locked, read_stack, run_fingerprint, versions
 from unsee.artifacts.files import MANIFEST
+from unsee.attacks.protocol import Attack
+from unsee.audit.attacking import Campaign
 from unsee.audit.examples import examples
 from unsee.audit.scoring import Scored, Scores, score, text_logits
 from unsee.cost import peak_memory
@@ -46,6 +48,8 @@ def audit(
     request_fields: Mapping[str, Any] | None = None,
     embed_photos: bool = False,
     batch_size: int = 64,
+    attacks: Mapping[str, Attack] | None = None,
+    control: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Ask base, erased and gold the same questions, and say what is left and what is kept.
@@ -70,17 +74,22 @@ def audit(
         embed_photos: Put small copies of the photos of the examples into the report. They are
             personal data.
         batch_size: Questions a forward pass.
+        attacks: Ways to bring the answers back, by name, tried alike on base, erased and gold; see
+            `unsee.attacks.attacks_named`.
+        control: A run that merely hides the answers, to show which attacks have power.
         progress: Told stage, questions done and questions in all.
 
     Raises:
         ArtifactError: If an artifact is damaged, made for another base or on top of other runs,
             or another process works in `out`.
-        ConfigError: If both an artifact and an erased model are given.
+        ConfigError: If both an artifact and an erased model are given, or a control without attacks.
         DataError: If there is nothing to ask.
     """
     started = time.monotonic()
     if artifact is not None and erased is not None:
         raise ConfigError("audit: expected an artifact or an erased model, got both; give one")
+    if control is not None and not attacks:
+        raise ConfigError("audit: a control shows the power of attacks, got none; name attacks too")
     asked = _as_request(request)
     sets = {name: asked.split.audit[name] for name in SETS if asked.split.audit.get(name)}
     if not sets:
@@ -89,27 +98,46 @@ def audit(
     manifests = read_stack(vlm, runs)
     for run, manifest in zip(runs, manifests, strict=True):
         check_run(manifest, where=run / MANIFEST)
+    hidden = _runs(control)
+    hiding = read_stack(vlm, hidden)
     with locked(out) if out is not None else nullcontext():
         if cache is not None:
             cache.mkdir(mode=0o700, parents=True, exist_ok=True)
         inquiry = _Inquiry(asked, sets, out, cache, batch_size, progress, seed)
+        campaign = Campaign(
+            vlm,
+            asked.split,
+            attacks or {},
+            inquiry.replies,
+            changed=_changed_tensors([*manifests, *hiding]),
+            kinds={m["kind"] for m in manifests} | ({"weights"} if erased is not None else set()),
+            seed=seed,
+            progress=progress,
+        )
         scored: dict[ModelName, Scored] = {"base": inquiry.score(vlm, "base")}
         floor = inquiry.floor(vlm) if gold is None else {}
+        campaign.attack(vlm, "base")
         text = [*sets.get("forget_text", ()), *sets.get("retain_text", ())]
         before, after = text_logits(vlm, text), None
         with _changed(vlm, runs, erased) as changed:
             if changed is not None:
-                erasers = [run_fingerprint(m) for m in manifests if m["kind"] == "eraser"]
-                scored["erased"] = inquiry.score(changed, "erased", "-".join(erasers))
+                mark = _erasers(manifests)
+                scored["erased"] = inquiry.score(changed, "erased", mark)
                 after = text_logits(changed, text)
+                campaign.attack(changed, "erased", mark)
         if gold is not None:
             scored["gold"] = inquiry.score(gold, "gold")
+            campaign.attack(gold, "gold")
+        if hidden:
+            with under_artifacts(vlm, hidden):
+                campaign.attack(vlm, "control", _erasers(hiding))
 
         result = _report(
             vlm,
             asked,
             scored,
             floor,
+            campaign.cells(),
             manifests=manifests,
             request_fields=request_fields or {},
             seed=seed,
@@ -125,7 +153,8 @@ def audit(
                 "questions": {name: len(records) for name, records in sets.items()},
                 "text_logits_bit_identical": _identical(before, after, len(text)),
                 "changed_tensors": _changed_parts(vlm, manifests),
-            },
+            }
+            | campaign.about(hidden),
         )
         if out is not None:
             reports.save(result, out)
@@ -150,7 +179,7 @@ class _Inquiry:
         """Answers and scores of one model; `mark` tells of the erasers that it runs under."""
         reasons = dict(self.asked.not_scored) | (_GOLD_NOT_SCORED if name == "gold" else {})
         return score(
-            self._replies(vlm, name, mark),
+            self.replies(vlm, name, mark),
             self.sets,
             known=self.asked.known,
             not_scored=reasons,
@@ -160,20 +189,24 @@ class _Inquiry:
     def floor(self, vlm: VLM) -> Scores:
         """How often the base gives the subjects' answers on photos of strangers."""
         records = self.asked.floor
-        replies = self._replies(vlm, "base")
+        replies = self.replies(vlm, "base")
         return score_sets(
             records, {name: replies.answers(asked) for name, asked in records.items()}
         )
 
-    def _replies(self, vlm: VLM, name: ModelName, mark: str = "") -> Replies:
-        folder = self.cache if self.cache is not None and name != "erased" else self.out
+    def replies(
+        self, vlm: VLM, name: str, mark: str = "", progress: Progress | None = None
+    ) -> Replies:
+        """Replies of one model, kept where others find them if the model is not this audit's own."""
+        shared = name in ("base", "gold")
+        folder = self.cache if self.cache is not None and shared else self.out
         return Replies(
             vlm,
             name=name,
             path=folder / ANSWERS if folder is not None else None,
             mark=mark,
             batch_size=self.batch_size,
-            progress=self.progress,
+            progress=progress or self.progress,
         )
 
 
@@ -192,6 +225,7 @@ def _report(
     asked: Request,
     scored: Mapping[ModelName, Scored],
     floor: Scores,
+    attacked: Mapping[str, Mapping[str, Any]],
     *,
     manifests: Sequence[Mapping[str, Any]],
     request_fields: Mapping[str, Any],
@@ -211,7 +245,10 @@ def _report(
     summary["left_out"] = {**summary["left_out"], **asked.not_measurable}
     checked = Summary.model_validate(summary)
     models: dict[ModelName, ModelScores] = {
-        name: ModelScores.model_validate({"scores": found.scores}) for name, found in scored.items()
+        name: ModelScores.model_validate(
+            {"scores": found.scores, "attacks": attacked.get(name, {})}
+        )
+        for name, found in scored.items()
     }
     wanted = ReportedRequest.model_validate(
         {"subjects": list(asked.subjects), "scope": asked.scope}
@@ -238,6 +275,11 @@ def _report(
         ),
         data=data,
     )
+
+
+def _erasers(manifests: Sequence[Mapping[str, Any]]) -> str:
+    """What answers under erasers are kept under."""
+    return "-".join(run_fingerprint(m) for m in manifests if m["kind"] == "eraser")
 
 
 def _identical(
