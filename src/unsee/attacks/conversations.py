@@ -80,8 +80,8 @@ class Turns(Settings):
 class InContext(Settings):
     """Other photos of the person with the name, taught in the conversation; then the facts.
 
-    The name that was taught is not asked for: whoever reads the conversation knows it. What is asked
-    is whether the face leads back to the name's facts.
+    The name that was taught is not asked for: whoever reads the conversation knows it. Asked is
+    whether the face leads back to the facts of the name.
 
     Attributes:
         photos: Photos of the person that are shown with the name.
@@ -133,9 +133,7 @@ def _introductions(records: Iterable[Record], question: str) -> dict[str, list[T
         if record.image is None:
             continue
         if record.topic == NAME and record.form == "open":
-            found[record.subject][record.image] = Turn(
-                record.question, record.answer, record.image
-            )
+            found[record.subject][record.image] = Turn(record.question, record.answer, record.image)
         else:
             found[record.subject].setdefault(
                 record.image, Turn(question, record.subject, record.image)

@@ -1,7 +1,7 @@
 """The same question on a changed photo: what happens to photos on their way, and a little more.
 
-After the rephrased images of UnLOK-VQA (Patil et al. 2024, https://arxiv.org/abs/2505.01456; its easy
-ones are noise). All draws are seeded by the photo, so that base, erased and gold see the same.
+After the rephrased images of UnLOK-VQA (Patil et al. 2024, https://arxiv.org/abs/2505.01456; the
+easy ones are noise). All draws are seeded by the photo, so that base, erased and gold see the same.
 """
 
 import random

@@ -1,8 +1,8 @@
 """The same question in other words: one turn, the photo as it is.
 
 After the black-box attacks of UnLOK-VQA (Patil et al. 2024, https://arxiv.org/abs/2505.01456,
-rephrased questions from an easy prefix to a hard preamble) and, for the answer that has begun, after
-the jailbreak metric of OpenUnlearning (https://arxiv.org/abs/2506.12618). The texts are ours.
+rephrased questions from an easy prefix to a hard preamble) and, for the answer that has begun,
+after the jailbreak metric of OpenUnlearning (https://arxiv.org/abs/2506.12618). The texts are ours.
 """
 
 from collections import defaultdict

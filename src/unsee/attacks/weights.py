@@ -1,8 +1,8 @@
 """The same question to a model whose weights were packed, thinned or mixed with the old ones.
 
-Quantisation undid much of what was unlearned in Zhang et al. 2024, https://arxiv.org/abs/2410.16454;
-ours is plain rounding to nearest, a scale an output channel, computed here and used in the model's own
-precision: no packed kernel runs.
+Quantisation brings back much of what was unlearned: Zhang et al. 2024,
+https://arxiv.org/abs/2410.16454. Ours is plain rounding to nearest, a scale an output channel,
+computed here and used in the model's own precision: no packed kernel runs.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -121,7 +121,7 @@ class Merge(Settings):
         return [Try(name, change=merging)]
 
 
-def quantised(weight: Float[Tensor, "out *rest"], bits: int) -> Float[Tensor, "out *rest"]:
+def quantised(weight: Float[Tensor, "channel ..."], bits: int) -> Float[Tensor, "channel ..."]:
     """A weight rounded to nearest on 2^bits - 1 levels around 0, a scale an output channel.
 
     scale = max|w| / (2^(bits - 1) - 1) of each channel; w' = scale * round(w / scale).

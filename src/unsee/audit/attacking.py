@@ -120,7 +120,7 @@ class Campaign:
         self._wall_s[name] = time.monotonic() - started
 
     def cells(self) -> dict[str, dict[str, dict[str, Any]]]:
-        """Cells of `report.json` by model and attack; what is judged stands with the erased model."""
+        """Cells of `report.json` by model and attack; judgement stands with the erased model."""
         judged = "erased" if "erased" in self._outcomes else "base"
         cells: dict[str, dict[str, dict[str, Any]]] = {
             model: {} for model in self._outcomes if model != "control"
@@ -151,9 +151,7 @@ class Campaign:
         }
         return {"attacks": said}
 
-    def _attempt(
-        self, vlm: VLM, name: str, mark: str, given: Given
-    ) -> dict[str, Outcome | str]:
+    def _attempt(self, vlm: VLM, name: str, mark: str, given: Given) -> dict[str, Outcome | str]:
         if not self._records:
             return dict.fromkeys(self._attacks, NO_QUESTIONS)
         plans = {key: attack.tries(vlm, given) for key, attack in self._attacks.items()}
@@ -214,9 +212,7 @@ def _settings(attack: Any) -> dict[str, Any]:
     return attack.model_dump(mode="json") if hasattr(attack, "model_dump") else {}
 
 
-def _cell(
-    outcome: Outcome, attack: Attack, records: Sequence[Record], seed: int
-) -> dict[str, Any]:
+def _cell(outcome: Outcome, attack: Attack, records: Sequence[Record], seed: int) -> dict[str, Any]:
     asked = outcome.asked
     people = [record.subject for record, kept in zip(records, asked, strict=True) if kept]
     found = mean_interval(outcome.success[asked], people, seed=seed)

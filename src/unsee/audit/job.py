@@ -82,7 +82,7 @@ def audit(
     Raises:
         ArtifactError: If an artifact is damaged, made for another base or on top of other runs,
             or another process works in `out`.
-        ConfigError: If both an artifact and an erased model are given, or a control without attacks.
+        ConfigError: If both an artifact and an erased model are given, or a control alone.
         DataError: If there is nothing to ask.
     """
     started = time.monotonic()
@@ -197,7 +197,7 @@ class _Inquiry:
     def replies(
         self, vlm: VLM, name: str, mark: str = "", progress: Progress | None = None
     ) -> Replies:
-        """Replies of one model, kept where others find them if the model is not this audit's own."""
+        """Replies of one model; those of base and gold are kept where other audits find them."""
         shared = name in ("base", "gold")
         folder = self.cache if self.cache is not None and shared else self.out
         return Replies(

@@ -66,7 +66,9 @@ def audit(
     ] = False,
     attacks: Annotated[
         str | None,
-        typer.Option(help="Try to bring it back: all, or names with commas; see unsee list attacks."),
+        typer.Option(
+            help="Try to bring it back: all, or names with commas; see unsee list attacks."
+        ),
     ] = None,
     control: Annotated[
         Path | None,

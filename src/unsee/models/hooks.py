@@ -139,7 +139,7 @@ _BYPASSED: ContextVar[bool] = ContextVar("bypassed", default=False)
 
 @contextmanager
 def bypassed() -> Iterator[None]:
-    """Let no edit act in the passes inside the block: outputs are those without any, bit for bit."""
+    """Let no edit act in the passes of the block: outputs are those without, bit for bit."""
     before = _BYPASSED.set(True)
     try:
         yield

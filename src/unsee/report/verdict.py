@@ -291,8 +291,8 @@ def _caps_of_attacks(erased: ModelScores) -> Iterable[str]:
     leaks = attempts.asked_otherwise(erased)
     if leaks:
         yield (
-            "Asked in other words or on changed photos it answers what a model that never knew does "
-            f"not: {', '.join(leaks)}."
+            "Asked in other words or on changed photos it answers what a model that never knew "
+            f"does not: {', '.join(leaks)}."
         )
 
 

@@ -85,7 +85,7 @@ def test_a_family_without_conversations_is_not_attacked_by_one(attack, tiny_vlm,
 def test_names_of_attacks():
     assert attacks_named("all").keys() == set(ATTACKS.names())
     assert list(attacks_named("crop, prefix,crop")) == ["crop", "prefix"]
-    with pytest.raises(ConfigError, match="unknown attack 'prefx'; did you mean 'prefix'?"):
+    with pytest.raises(ConfigError, match=r"unknown attack 'prefx'; did you mean 'prefix'\?"):
         attacks_named("crop,prefx")
     with pytest.raises(ConfigError, match="--attacks ' ': expected all, or names out of blur"):
         attacks_named(" ")
