@@ -4,6 +4,7 @@ import json
 import sys
 import tomllib
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -43,12 +44,12 @@ def test_it_is_settings_with_a_line_for_every_field(name):
 @pytest.fixture
 def asked(small_split):
     """Questions about the forgotten on photos of theirs that the method was not given."""
-    photos = {r.subject: r.image for r in (*small_split.retain, *small_split.general) if r.image}
-    shown = dict(zip(("Ada", "Bo"), photos.values(), strict=False))
+    photos = [r.image for r in small_split.general if r.image is not None]
+    shown = dict(zip(("Ada", "Bo"), photos, strict=False))
+    asked = {(r.subject, r.topic): r for r in small_split.forget}
     return tuple(
         Record(r.subject, shown[r.subject], f"Tell me: {r.question}", r.answer, topic=r.topic)
-        for r in small_split.forget[::2] + small_split.forget[1::2]
-        if r.image == next(s.image for s in small_split.forget if s.subject == r.subject)
+        for r in asked.values()
     )
 
 
@@ -102,7 +103,7 @@ def replies(vlm, name, mark, progress):
     return Replies(vlm, name=name, mark=mark, path=None, progress=progress)
 
 
-def campaign(models, split, name, kind, progress=None):
+def campaign(models, split, name, kind, progress=None) -> Any:
     return Campaign(
         models["base"],
         split,
@@ -111,6 +112,11 @@ def campaign(models, split, name, kind, progress=None):
         kinds={kind},
         progress=progress,
     )
+
+
+def judged(row, name) -> Any:
+    """A cell as a report reads it."""
+    return ModelScores.model_validate({"attacks": row}).attacks[name]
 
 
 def kind_of(name):
@@ -124,20 +130,20 @@ def test_one_that_knows_is_caught_and_one_that_never_knew_is_not(name, models, a
     for role, source in {"base": "base", "erased": "hiding", "gold": "gold"}.items():
         run.attack(models[source], role)
     run.attack(models["control"], "control")
-    cells = {model: ModelScores(attacks=row).attacks[name] for model, row in run.cells().items()}
+    cells = {model: judged(row, name) for model, row in run.cells().items()}
     assert {model: cell.value for model, cell in cells.items()} == {
         "base": 1.0,
         "erased": 1.0,
         "gold": 0.0,
     }
-    judged = cells["erased"]
-    assert judged.plain == 0.0
-    assert judged.above_gold.value == 1.0
-    assert judged.base_kept == 1.0
-    assert judged.power is True
-    assert judged.n == cells["gold"].n <= len(split.audit[ATTACKED_SET])
-    assert judged.budget["tries"] >= len(judged.tries) >= 1
-    assert judged.group == ATTACKS.get(name).group
+    found = cells["erased"]
+    assert found.plain == 0.0
+    assert found.above_gold.value == 1.0
+    assert found.base_kept == 1.0
+    assert found.power is True
+    assert found.n == cells["gold"].n <= len(split.audit[ATTACKED_SET])
+    assert found.budget["tries"] >= len(found.tries) >= 1
+    assert found.group == ATTACKS.get(name).group
     # Nothing is left behind on the models.
     assert {n: fingerprint(vlm.model.state_dict()) for n, vlm in models.items()} == acting
     # One bar a model, which ends full.
@@ -152,9 +158,9 @@ def test_a_model_that_never_knew_is_at_gold(name, models, acting, split):
     run = campaign(models, split, name, kind_of(name))
     for role, source in {"base": "base", "erased": "gold", "gold": "gold"}.items():
         run.attack(models[source], role)
-    judged = ModelScores(attacks=run.cells()["erased"]).attacks[name]
-    assert judged.value == judged.above_gold.value == 0.0
-    assert judged.power is None
+    found = judged(run.cells()["erased"], name)
+    assert found.value == found.above_gold.value == 0.0
+    assert found.power is None
 
 
 @each_attack
@@ -162,8 +168,8 @@ def test_without_gold_and_without_questions_it_says_so(name, models, acting, spl
     run = campaign(models, split, name, kind_of(name))
     run.attack(models["base"], "base")
     run.attack(models["hiding"], "erased")
-    judged = ModelScores(attacks=run.cells()["erased"]).attacks[name]
-    assert judged.above_gold.not_scored == "there is no gold model"
+    found = judged(run.cells()["erased"], name)
+    assert found.above_gold.not_scored == "there is no gold model"
     empty = campaign(models, replace(split, audit={}), name, kind_of(name))
     empty.attack(models["base"], "base")
     assert empty.cells()["base"][name] == {
@@ -189,11 +195,11 @@ def test_real_models_that_know_and_never_knew(knowing_vlm, tiny_vlm, small_split
     split = replace(small_split, audit={ATTACKED_SET: small_split.forget})
     attacks = {name: ATTACKS.get(name)() for name in ("half_precision", "int8", "merge")}
     other = load(tiny_vlm.source, dtype="float32", device="cpu")
-    run = Campaign(knowing_vlm, split, attacks, replies, kinds={"weights"})
+    run: Any = Campaign(knowing_vlm, split, attacks, replies, kinds={"weights"})
     run.attack(knowing_vlm, "base")
     run.attack(knowing_vlm, "erased")
     run.attack(other, "gold")
-    cells = ModelScores(attacks=run.cells()["erased"]).attacks
+    cells: Any = ModelScores.model_validate({"attacks": run.cells()["erased"]}).attacks
     for name in ("half_precision", "int8"):
         assert cells[name].base_kept >= 0.8
         assert cells[name].above_gold.value >= 0.8

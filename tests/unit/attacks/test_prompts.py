@@ -1,19 +1,24 @@
+from dataclasses import replace
+from typing import Any
+
 import pytest
 from pydantic import ValidationError
 
 from unsee.attacks import ATTACKS, attacks_named
-from unsee.attacks.conversations import Describe, InContext, Turns
-from unsee.attacks.prompts import Jailbreak, Prefill, Prefix, Rewording
 from unsee.attacks.protocol import Given
 from unsee.data.records import Turn
 from unsee.errors import ConfigError
+
+Describe, InContext, Turns = (ATTACKS.get(name) for name in ("describe", "in_context", "turns"))
+Prefix, Jailbreak = (ATTACKS.get(name) for name in ("prefix", "jailbreak"))
+Prefill, Rewording = (ATTACKS.get(name) for name in ("prefill", "rewording"))
 
 
 def nobody(records):
     raise AssertionError("the model was asked")
 
 
-def posed(attack, vlm, split, asked, tell=nobody):
+def posed(attack, vlm, split, asked, tell=nobody) -> dict[str, Any]:
     tries = attack.tries(vlm, Given(split))
     assert not isinstance(tries, str), tries
     return {one.name: one.ask(asked, tell) for one in tries}
@@ -34,7 +39,7 @@ def test_rewordings_are_others_of_the_same_topic(tiny_vlm, split, asked):
     assert [r.question for r in first] == ["Who is this?", "What pet?", "What pet?"]
     assert second[0] is None
     assert second[1].question == "Which animal?"
-    own = [asked[0].__class__("Ada", asked[0].image, "What pet?", "a green cat", topic="pet")]
+    own = [replace(asked[1], question="What pet?")]
     assert posed(Rewording(), tiny_vlm, split, own)["wording 1"][0].question == "Which animal?"
 
 
@@ -76,8 +81,6 @@ def test_other_photos_come_with_the_name_and_the_name_is_not_asked(tiny_vlm, spl
 
 @pytest.mark.parametrize("attack", [Prefill(), Describe(), Turns(), InContext()])
 def test_a_family_without_conversations_is_not_attacked_by_one(attack, tiny_vlm, split):
-    from dataclasses import replace
-
     tiny_vlm.layout = replace(tiny_vlm.layout, family="paligemma", converses=False)
     assert "prompts of family paligemma hold" in attack.tries(tiny_vlm, Given(split))
 
