@@ -28,6 +28,8 @@ def _one_turn(vlm: VLM) -> str:
 class Describe(Settings):
     """Describe the photo first, and name the person then; the description is the model's own.
 
+    What the description itself gives away is a try of its own.
+
     Attributes:
         request: What is asked first.
     """
@@ -37,10 +39,16 @@ class Describe(Settings):
     request: str = Field("Describe this photo.", min_length=1)
 
     def tries(self, vlm: VLM, given: Given) -> Sequence[Try] | str:
-        """One try."""
-        return _one_turn(vlm) or [Try("description", self._ask)]
+        """The description alone, and the question behind it."""
+        return _one_turn(vlm) or [Try("description", self._described), Try("behind", self._behind)]
 
-    def _ask(self, records: Sequence[Record], tell: Tell) -> Asked:
+    def _described(self, records: Sequence[Record], tell: Tell) -> Asked:
+        return [
+            replace(record, question=self.request) if record.image is not None else None
+            for record in records
+        ]
+
+    def _behind(self, records: Sequence[Record], tell: Tell) -> Asked:
         return _after(records, self.request, tell)
 
 

@@ -14,18 +14,17 @@ from unsee.artifacts.files import MANIFEST
 from unsee.attacks.protocol import Attack
 from unsee.audit.attacking import Campaign
 from unsee.audit.examples import examples
+from unsee.audit.runs import changed_parts, changed_tensors, cost_of, erasers_key, method_used
 from unsee.audit.scoring import Scored, Scores, score, text_logits
-from unsee.cost import peak_memory
 from unsee.data.records import SETS, Record, Split
 from unsee.erasers.storage import under_artifacts
 from unsee.errors import ConfigError, DataError
 from unsee.metrics.sets import score_sets
 from unsee.metrics.summary import Reference, summarise
-from unsee.models.layout import PARTS
 from unsee.models.load import VLM
 from unsee.replies import ANSWERS, Replies, dtype_name
 from unsee.report import Report, html, markdown
-from unsee.report.schema import Cost, MethodUsed, ModelName, ModelScores, Summary
+from unsee.report.schema import ModelName, ModelScores, Summary
 from unsee.report.schema import Request as ReportedRequest
 from unsee.requests import Request
 
@@ -109,7 +108,7 @@ def audit(
             asked.split,
             attacks or {},
             inquiry.replies,
-            changed=_changed_tensors([*manifests, *hiding]),
+            changed=changed_tensors([*manifests, *hiding]),
             kinds={m["kind"] for m in manifests} | ({"weights"} if erased is not None else set()),
             seed=seed,
             progress=progress,
@@ -121,7 +120,7 @@ def audit(
         before, after = text_logits(vlm, text), None
         with _changed(vlm, runs, erased) as changed:
             if changed is not None:
-                mark = _erasers(manifests)
+                mark = erasers_key(manifests)
                 scored["erased"] = inquiry.score(changed, "erased", mark)
                 after = text_logits(changed, text)
                 campaign.attack(changed, "erased", mark)
@@ -130,7 +129,7 @@ def audit(
             campaign.attack(gold, "gold")
         if hidden:
             with under_artifacts(vlm, hidden):
-                campaign.attack(vlm, "control", _erasers(hiding))
+                campaign.attack(vlm, "control", erasers_key(hiding))
 
         result = _report(
             vlm,
@@ -152,7 +151,7 @@ def audit(
                 ],
                 "questions": {name: len(records) for name, records in sets.items()},
                 "text_logits_bit_identical": _identical(before, after, len(text)),
-                "changed_tensors": _changed_parts(vlm, manifests),
+                "changed_tensors": changed_parts(vlm, manifests),
             }
             | campaign.about(hidden),
         )
@@ -256,7 +255,7 @@ def _report(
         | dict(request_fields)
     )
     last = manifests[-1] if manifests else None
-    method = _method(last, changed="erased" in scored)
+    method = method_used(last, changed="erased" in scored)
     return Report(
         command=command,
         versions=versions(),
@@ -267,7 +266,7 @@ def _report(
         models=models,
         summary=checked,
         verdict=reports.verdict(checked, models, wanted, method.kind),
-        cost=_cost(manifests),
+        cost=cost_of(manifests),
         examples=examples(
             asked.split.audit,
             {name: found.answers for name, found in scored.items()},
@@ -275,11 +274,6 @@ def _report(
         ),
         data=data,
     )
-
-
-def _erasers(manifests: Sequence[Mapping[str, Any]]) -> str:
-    """What answers under erasers are kept under."""
-    return "-".join(run_fingerprint(m) for m in manifests if m["kind"] == "eraser")
 
 
 def _identical(
@@ -305,45 +299,3 @@ def _runs(artifact: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | 
     return [
         Path(run) for run in ([artifact] if isinstance(artifact, str | os.PathLike) else artifact)
     ]
-
-
-def _method(manifest: Mapping[str, Any] | None, *, changed: bool) -> MethodUsed:
-    if manifest is not None:
-        made = manifest["method"]
-        return MethodUsed(name=made["name"], kind=manifest["kind"], settings=made["settings"])
-    return MethodUsed(kind="weights" if changed else "none")
-
-
-def _cost(manifests: Sequence[Mapping[str, Any]]) -> Cost:
-    """Of forgetting, where a run wrote it down; memory is this process's.
-
-    Of several runs the last one's, but the bytes of all: none of them can be left out.
-    """
-    if not manifests:
-        memory = peak_memory()
-        return Cost(peak_rss_mb=memory["peak_rss_mb"], peak_gpu_mb=memory["peak_gpu_mb"])
-    spent = manifests[-1]["cost"]
-    return Cost(
-        wall_s=spent["wall_s"],
-        peak_rss_mb=spent["peak_rss_mb"],
-        peak_gpu_mb=spent["peak_gpu_mb"],
-        trained_parameters=spent["trained_parameters"],
-        artifact_bytes=sum(
-            record["bytes"] for manifest in manifests for record in manifest["files"].values()
-        ),
-    )
-
-
-def _changed_tensors(manifests: Sequence[Mapping[str, Any]]) -> set[str]:
-    return {name for manifest in manifests for name in manifest["tensors"]}
-
-
-def _changed_parts(vlm: VLM, manifests: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """Number of changed tensors in each part of the model."""
-    if not manifests:
-        return {}
-    changed = _changed_tensors(manifests)
-    counts = {
-        part: len(changed & set(vlm.layout.parameter_names(vlm.model, [part]))) for part in PARTS
-    }
-    return {**counts, "elsewhere": len(changed) - sum(counts.values())}

@@ -57,9 +57,13 @@ def test_a_description_is_the_models_own_and_the_photo_is_shown_once(tiny_vlm, s
     def tell(records):
         return [f"reply to {record.question}" for record in records]
 
-    first, second, third = posed(Describe(request="What?"), tiny_vlm, split, asked, tell)[
-        "description"
+    found = posed(Describe(request="What?"), tiny_vlm, split, asked, tell)
+    assert [r and (r.question, r.answer) for r in found["description"]] == [
+        ("What?", "Ada Rook"),
+        ("What?", "a green cat"),
+        None,
     ]
+    first, second, third = found["behind"]
     assert first.before == (Turn("What?", "reply to What?", asked[0].image),)
     assert first.images == second.images == (asked[0].image,)
     assert third is None

@@ -200,7 +200,10 @@ def test_a_clock_that_jumps_back_leaves_progress_and_time_left_as_they_are(monke
     ("words", "message"),
     [
         (["--attacks", "crp,blur"], "unknown attack 'crp'; did you mean 'crop'?"),
-        (["--attacks", ","], "--attacks ',': expected all, or names out of blur, collage, colour, "),
+        (
+            ["--attacks", ","],
+            "--attacks ',': expected all, or names out of blur, collage, colour, ",
+        ),
         (["--control", "runs/x"], "--control shows the power of attacks; give --attacks too"),
     ],
 )
