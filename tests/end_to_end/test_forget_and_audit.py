@@ -240,9 +240,12 @@ def test_attacks_are_asked_once_and_leave_the_base_as_it_was(
     assert {found[name].group for name in ("prefix", "flip", "merge")} == {
         "prompts", "images", "weights",
     }  # fmt: skip
-    gold: Any = result.models["gold"].attacks["merge"]
-    gains = [cell.value - cell.plain for cell in (found["merge"], gold)]
-    assert found["merge"].control["recovered"] == pytest.approx(gains[0] - gains[1])
+    gold: Any = result.models["gold"].attacks
+    gains = [cells["prefix"].value - cells["prefix"].plain for cells in (found, gold)]
+    assert found["prefix"].control["recovered"] == pytest.approx(gains[0] - gains[1])
+    # This gold has another vocabulary, so that it cannot be mixed with base.
+    assert found["merge"].above_gold == gold["merge"]
+    assert gold["merge"].not_scored == "its weights are not laid out like base's"
     assert any("Attack removal: not run" in line for line in result.verdict.not_run)
     assert "## Attempts to bring it back" in (out / "report.md").read_text()
     assert reports.load(out) == result
