@@ -92,9 +92,13 @@ class Campaign:
         self._records = tuple(
             record for record in split.audit.get(ATTACKED_SET, ()) if record.form == "open"
         )
-        own = base.model.state_dict()
         # Of what is changed in place there is no other copy to mix back in.
-        self._old = {n: own[n].detach().to("cpu", copy=True) for n in changed} if attacks else {}
+        names = set(changed) if attacks else set()
+        self._old = {
+            name: tensor.detach().to("cpu", copy=True)
+            for name, tensor in base.model.state_dict().items()
+            if name in names
+        }
         self._outcomes: dict[str, dict[str, Outcome | str]] = {}
         self._wall_s: dict[str, float] = {}
 

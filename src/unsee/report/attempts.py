@@ -90,10 +90,11 @@ def sentences(judged: ModelScores) -> Iterator[str]:
         yield (
             f"Brought back more than {_points(NOTEWORTHY)} above a model that never knew: {listed}."
         )
-    if len(compared) < len(run):
+    alone = [name for name in run if name not in compared]
+    if alone:
         yield (
-            "How much the attacks brought back above a model that never knew is not known: "
-            f"{_reason(run)}."
+            f"Not compared with a model that never knew ({_reason(run)}), so that what they brought "
+            f"back is not known: {', '.join(alone)}."
         )
     quiet = [name for name in compared if name not in hits]
     able = [name for name in quiet if run[name].power is True]

@@ -110,7 +110,11 @@ def test_without_gold_nothing_is_said_to_have_come_back(attacked, report_of):
     row |= {"above_gold": {"not_scored": "there is no gold model"}, "power": None}
     data = attacked(prefix=row)
     verdict = report_of(data).verdict
-    assert any("is not known: there is no gold model." in line for line in verdict.because)
+    assert any(
+        "never knew (there is no gold model), so that what they brought back is not known: prefix."
+        in line
+        for line in verdict.because
+    )
     assert verdict.rung == "behaviourally forgotten"
 
 
