@@ -93,8 +93,8 @@ def sentences(judged: ModelScores) -> Iterator[str]:
     alone = [name for name in run if name not in compared]
     if alone:
         yield (
-            f"Not compared with a model that never knew ({_reason(run)}), so that what they brought "
-            f"back is not known: {', '.join(alone)}."
+            f"Not compared with a model that never knew ({_reason(run)}), so that what they "
+            f"brought back is not known: {', '.join(alone)}."
         )
     quiet = [name for name in compared if name not in hits]
     able = [name for name in quiet if run[name].power is True]
