@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from unsee.attacks import ATTACKS
     from unsee.audit import audit
     from unsee.data.images import Photo
     from unsee.data.records import Record, Split
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from unsee.models.load import VLM, load
 
 __all__ = [
+    "ATTACKS",
     "ERASERS",
     "FAMILIES",
     "METHODS",
@@ -45,6 +47,7 @@ __all__ = [
 __version__ = version("unsee")
 
 _HOMES = {
+    "ATTACKS": "unsee.attacks",
     "ERASERS": "unsee.erasers",
     "FAMILIES": "unsee.models.families",
     "METHODS": "unsee.methods",

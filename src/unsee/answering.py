@@ -131,7 +131,7 @@ def _batches(vlm: VLM, records: Sequence[Record], size: int) -> list[list[int]]:
     if size < 1:
         raise ValueError(f"batch_size must be at least 1, got {size}")
     order = in_asking_order(vlm, records)
-    shown = sum(record.image is not None for record in records)
+    shown = sum(bool(record.images) for record in records)
     mixes = vlm.layout.mixes_rows and not vlm.layout.shares_photos
     groups = [order] if mixes else [order[:shown], order[shown:]]
     return [rows[start : start + size] for rows in groups for start in range(0, len(rows), size)]

@@ -14,10 +14,10 @@ from unsee.data.collate import (
     Batch,
     Side,
     answer_ids,
+    asked_length,
     encode,
     padded,
     prompt,
-    question_text,
 )
 from unsee.data.images import Photo
 from unsee.data.records import Record
@@ -34,9 +34,10 @@ def in_asking_order(vlm: VLM, records: Sequence[Record]) -> list[int]:
     shares = vlm.layout.shares_photos
 
     def cost(row: int) -> tuple[bool, str, int]:
-        photo = records[row].image
+        record = records[row]
+        photo = record.image
         key = photo.key if shares and photo is not None else ""
-        return photo is None, key, -len(question_text(records[row]))
+        return not record.images, key, -asked_length(record)
 
     return sorted(range(len(records)), key=cost)
 
@@ -52,30 +53,23 @@ def prefilled(vlm: VLM, records: Sequence[Record], *, answers: bool) -> Batch | 
     Returns:
         Questions, padded as `encode` would be told to, and the cache of what stands before them, on
         the model's device. None where whole prompts have to be read: the family does not allow for
-        it, a row has no photo, photos differ in the number of their tokens or are hardly shared,
-        the processor reads another question than its tokenizer does, or the model is edited, since
-        an edit sees the whole prompt.
+        it, a row has no photo or several, photos differ in the number of their tokens or are hardly
+        shared, the processor reads another question than its tokenizer does, or the model is
+        edited, since an edit sees the whole prompt.
     """
-    first: dict[Photo | None, int] = {}
-    for row, record in enumerate(records):
-        first.setdefault(record.image, row)
-    if not vlm.layout.shares_photos or is_edited(vlm.model):
-        return None
-    if None in first or 2 * len(first) > len(records):
-        return None
-    tails = _tails(vlm, records)
+    first = _shared_photos(vlm, records)
+    tails = _tails(vlm, records) if first else None
     if tails is None:
         return None
     batch = encode(vlm, [records[row] for row in first.values()], answers=False, side="right")
+    kept = batch.attention_mask.bool()
     lengths = {
         _length(ids[mask].tolist(), tails[row])
-        for ids, mask, row in zip(
-            batch.input_ids, batch.attention_mask.bool(), first.values(), strict=True
-        )
+        for ids, mask, row in zip(batch.input_ids, kept, first.values(), strict=True)
     }
-    if len(lengths) > 1 or None in lengths:
+    length = lengths.pop()
+    if lengths or length is None:
         return None
-    (length,) = lengths
     number = {photo: row for row, photo in enumerate(first)}
     rows = torch.tensor([number[record.image] for record in records], device=vlm.device)
     with torch.inference_mode():
@@ -111,6 +105,18 @@ def prefilled(vlm: VLM, records: Sequence[Record], *, answers: bool) -> Batch | 
         extra=extra,
         cache=cache,
     )
+
+
+def _shared_photos(vlm: VLM, records: Sequence[Record]) -> dict[Photo | None, int]:
+    """Photo -> the first row that asks about it; empty where photos are not shared."""
+    if not vlm.layout.shares_photos or is_edited(vlm.model):
+        return {}
+    if any(record.image is None or record.before for record in records):
+        return {}
+    first: dict[Photo | None, int] = {}
+    for row, record in enumerate(records):
+        first.setdefault(record.image, row)
+    return first if 2 * len(first) <= len(records) else {}
 
 
 def _tails(vlm: VLM, records: Sequence[Record]) -> list[list[int]] | None:

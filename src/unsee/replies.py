@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from unsee.answering import answer_logprobs, generate_answers
 from unsee.artifacts.files import naming
+from unsee.data.images import Photo
 from unsee.data.records import Record
 from unsee.errors import ArtifactError
 from unsee.models.load import VLM
@@ -132,14 +133,21 @@ def dtype_name(vlm: VLM) -> str:
 
 
 def question_digest(record: Record) -> str:
-    """Which photo and question this is: 16 hexadecimal digits."""
-    photo = record.image.key if record.image is not None else None
-    return _digest(photo, record.question, record.form, record.options)
+    """Which photos, conversation and question this is: 16 hexadecimal digits."""
+    asked = [_key(record.image), record.question, record.form, record.options]
+    if record.before or record.opening:
+        told = [[turn.question, turn.answer, _key(turn.image)] for turn in record.before]
+        asked += [told, record.opening]
+    return _digest(*asked)
 
 
 def answer_digest(record: Record) -> str:
     """Which photo, question and answer this is: 16 hexadecimal digits."""
     return _digest(question_digest(record), record.answer)
+
+
+def _key(photo: Photo | None) -> str | None:
+    return photo.key if photo is not None else None
 
 
 def _digest(*fields: object) -> str:

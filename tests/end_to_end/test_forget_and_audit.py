@@ -2,12 +2,14 @@ import json
 import os
 import stat
 import sys
+from typing import Any
 
 import pytest
 import torch
 
 from unsee import report as reports
 from unsee.artifacts import apply_weights, locked
+from unsee.attacks import attacks_named
 from unsee.audit import audit
 from unsee.errors import ArtifactError, ConfigError
 from unsee.forget import forget
@@ -198,6 +200,64 @@ def test_audit_compares_base_and_erased_and_resumes(
         file.write('{"model": "cut sho')
     again = audit(knowing, request_, artifact=run, out=tmp_path / "run", command="unsee audit")
     assert again.models == result.models
+
+
+def test_attacks_are_asked_once_and_leave_the_base_as_it_was(
+    knowing, tiny_vlm, request_, method, tmp_path, monkeypatch
+):
+    before = weights_of(knowing)
+    run = forget(knowing, request_, method=method(), out=tmp_path / "run")
+    out = tmp_path / "audit"
+    plain = audit(knowing, request_, artifact=run, gold=tiny_vlm, out=out)
+    assert "Attempts" not in (out / "report.md").read_text()
+    assert "attacks" not in plain.data
+
+    def attacked(**more):
+        attacks = attacks_named("prefix,describe,flip,merge,removal")
+        return audit(
+            knowing, request_, artifact=run, gold=tiny_vlm, out=out, attacks=attacks,
+            control=run, **more,
+        )  # fmt: skip
+
+    asked = []
+
+    def killed(stage, done, total):
+        asked.append(stage)
+        if stage == "erased: attacks" and done > 0:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        attacked(progress=killed)
+    assert same(knowing, before)
+    assert "base: attacks" in asked
+    result = attacked()
+    assert same(knowing, before)
+    for name, scores in plain.models.items():
+        assert result.models[name].scores == scores.scores
+    found: Any = result.models["erased"].attacks
+    assert found["removal"].not_scored == "there is no eraser to take off"
+    assert found["prefix"].budget["tries"] == 3
+    assert {found[name].group for name in ("prefix", "flip", "merge")} == {
+        "prompts", "images", "weights",
+    }  # fmt: skip
+    gold: Any = result.models["gold"].attacks
+    gains = [cells["prefix"].value - cells["prefix"].plain for cells in (found, gold)]
+    assert found["prefix"].control["recovered"] == pytest.approx(gains[0] - gains[1])
+    # This gold has another vocabulary, so that it cannot be mixed with base.
+    assert found["merge"].above_gold == gold["merge"]
+    assert gold["merge"].not_scored == "its weights are not laid out like base's"
+    assert any("Attack removal: not run" in line for line in result.verdict.not_run)
+    assert "## Attempts to bring it back" in (out / "report.md").read_text()
+    assert reports.load(out) == result
+
+    def never(*args, **more):
+        raise AssertionError("asked again")
+
+    monkeypatch.setattr(sys.modules["unsee.replies"], "generate_answers", never)
+    again = attacked()
+    assert again.models == result.models
+    with pytest.raises(ConfigError, match="a control shows the power of attacks, got none"):
+        audit(knowing, request_, control=run)
 
 
 def test_audit_of_the_base_alone_claims_nothing(knowing, request_):

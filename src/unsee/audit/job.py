@@ -11,19 +11,20 @@ from typing import Any
 from unsee import report as reports
 from unsee.artifacts import check_run, locked, read_stack, run_fingerprint, versions
 from unsee.artifacts.files import MANIFEST
+from unsee.attacks.protocol import Attack
+from unsee.audit.attacking import Campaign
 from unsee.audit.examples import examples
+from unsee.audit.runs import changed_parts, changed_tensors, cost_of, erasers_key, method_used
 from unsee.audit.scoring import Scored, Scores, score, text_logits
-from unsee.cost import peak_memory
 from unsee.data.records import SETS, Record, Split
 from unsee.erasers.storage import under_artifacts
 from unsee.errors import ConfigError, DataError
 from unsee.metrics.sets import score_sets
 from unsee.metrics.summary import Reference, summarise
-from unsee.models.layout import PARTS
 from unsee.models.load import VLM
 from unsee.replies import ANSWERS, Replies, dtype_name
 from unsee.report import Report, html, markdown
-from unsee.report.schema import Cost, MethodUsed, ModelName, ModelScores, Summary
+from unsee.report.schema import ModelName, ModelScores, Summary
 from unsee.report.schema import Request as ReportedRequest
 from unsee.requests import Request
 
@@ -46,6 +47,8 @@ def audit(
     request_fields: Mapping[str, Any] | None = None,
     embed_photos: bool = False,
     batch_size: int = 64,
+    attacks: Mapping[str, Attack] | None = None,
+    control: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Ask base, erased and gold the same questions, and say what is left and what is kept.
@@ -70,17 +73,22 @@ def audit(
         embed_photos: Put small copies of the photos of the examples into the report. They are
             personal data.
         batch_size: Questions a forward pass.
+        attacks: Ways to bring the answers back, by name, tried alike on base, erased and gold; see
+            `unsee.attacks.attacks_named`.
+        control: A run that merely hides the answers, to show which attacks have power.
         progress: Told stage, questions done and questions in all.
 
     Raises:
         ArtifactError: If an artifact is damaged, made for another base or on top of other runs,
             or another process works in `out`.
-        ConfigError: If both an artifact and an erased model are given.
+        ConfigError: If both an artifact and an erased model are given, or a control alone.
         DataError: If there is nothing to ask.
     """
     started = time.monotonic()
     if artifact is not None and erased is not None:
         raise ConfigError("audit: expected an artifact or an erased model, got both; give one")
+    if control is not None and not attacks:
+        raise ConfigError("audit: a control shows the power of attacks, got none; name attacks too")
     asked = _as_request(request)
     sets = {name: asked.split.audit[name] for name in SETS if asked.split.audit.get(name)}
     if not sets:
@@ -89,27 +97,46 @@ def audit(
     manifests = read_stack(vlm, runs)
     for run, manifest in zip(runs, manifests, strict=True):
         check_run(manifest, where=run / MANIFEST)
+    hidden = _runs(control)
+    hiding = read_stack(vlm, hidden)
     with locked(out) if out is not None else nullcontext():
         if cache is not None:
             cache.mkdir(mode=0o700, parents=True, exist_ok=True)
         inquiry = _Inquiry(asked, sets, out, cache, batch_size, progress, seed)
+        campaign = Campaign(
+            vlm,
+            asked.split,
+            attacks or {},
+            inquiry.replies,
+            changed=changed_tensors([*manifests, *hiding]),
+            kinds={m["kind"] for m in manifests} | ({"weights"} if erased is not None else set()),
+            seed=seed,
+            progress=progress,
+        )
         scored: dict[ModelName, Scored] = {"base": inquiry.score(vlm, "base")}
         floor = inquiry.floor(vlm) if gold is None else {}
+        campaign.attack(vlm, "base")
         text = [*sets.get("forget_text", ()), *sets.get("retain_text", ())]
         before, after = text_logits(vlm, text), None
         with _changed(vlm, runs, erased) as changed:
             if changed is not None:
-                erasers = [run_fingerprint(m) for m in manifests if m["kind"] == "eraser"]
-                scored["erased"] = inquiry.score(changed, "erased", "-".join(erasers))
+                mark = erasers_key(manifests)
+                scored["erased"] = inquiry.score(changed, "erased", mark)
                 after = text_logits(changed, text)
+                campaign.attack(changed, "erased", mark)
         if gold is not None:
             scored["gold"] = inquiry.score(gold, "gold")
+            campaign.attack(gold, "gold")
+        if hidden:
+            with under_artifacts(vlm, hidden):
+                campaign.attack(vlm, "control", erasers_key(hiding))
 
         result = _report(
             vlm,
             asked,
             scored,
             floor,
+            campaign.cells(),
             manifests=manifests,
             request_fields=request_fields or {},
             seed=seed,
@@ -124,8 +151,9 @@ def audit(
                 ],
                 "questions": {name: len(records) for name, records in sets.items()},
                 "text_logits_bit_identical": _identical(before, after, len(text)),
-                "changed_tensors": _changed_parts(vlm, manifests),
-            },
+                "changed_tensors": changed_parts(vlm, manifests),
+            }
+            | campaign.about(hidden),
         )
         if out is not None:
             reports.save(result, out)
@@ -150,7 +178,7 @@ class _Inquiry:
         """Answers and scores of one model; `mark` tells of the erasers that it runs under."""
         reasons = dict(self.asked.not_scored) | (_GOLD_NOT_SCORED if name == "gold" else {})
         return score(
-            self._replies(vlm, name, mark),
+            self.replies(vlm, name, mark),
             self.sets,
             known=self.asked.known,
             not_scored=reasons,
@@ -160,20 +188,24 @@ class _Inquiry:
     def floor(self, vlm: VLM) -> Scores:
         """How often the base gives the subjects' answers on photos of strangers."""
         records = self.asked.floor
-        replies = self._replies(vlm, "base")
+        replies = self.replies(vlm, "base")
         return score_sets(
             records, {name: replies.answers(asked) for name, asked in records.items()}
         )
 
-    def _replies(self, vlm: VLM, name: ModelName, mark: str = "") -> Replies:
-        folder = self.cache if self.cache is not None and name != "erased" else self.out
+    def replies(
+        self, vlm: VLM, name: str, mark: str = "", progress: Progress | None = None
+    ) -> Replies:
+        """Replies of one model; those of base and gold are kept where other audits find them."""
+        shared = name in ("base", "gold")
+        folder = self.cache if self.cache is not None and shared else self.out
         return Replies(
             vlm,
             name=name,
             path=folder / ANSWERS if folder is not None else None,
             mark=mark,
             batch_size=self.batch_size,
-            progress=self.progress,
+            progress=progress or self.progress,
         )
 
 
@@ -192,6 +224,7 @@ def _report(
     asked: Request,
     scored: Mapping[ModelName, Scored],
     floor: Scores,
+    attacked: Mapping[str, Mapping[str, Any]],
     *,
     manifests: Sequence[Mapping[str, Any]],
     request_fields: Mapping[str, Any],
@@ -211,7 +244,10 @@ def _report(
     summary["left_out"] = {**summary["left_out"], **asked.not_measurable}
     checked = Summary.model_validate(summary)
     models: dict[ModelName, ModelScores] = {
-        name: ModelScores.model_validate({"scores": found.scores}) for name, found in scored.items()
+        name: ModelScores.model_validate(
+            {"scores": found.scores, "attacks": attacked.get(name, {})}
+        )
+        for name, found in scored.items()
     }
     wanted = ReportedRequest.model_validate(
         {"subjects": list(asked.subjects), "scope": asked.scope}
@@ -219,7 +255,7 @@ def _report(
         | dict(request_fields)
     )
     last = manifests[-1] if manifests else None
-    method = _method(last, changed="erased" in scored)
+    method = method_used(last, changed="erased" in scored)
     return Report(
         command=command,
         versions=versions(),
@@ -230,7 +266,7 @@ def _report(
         models=models,
         summary=checked,
         verdict=reports.verdict(checked, models, wanted, method.kind),
-        cost=_cost(manifests),
+        cost=cost_of(manifests),
         examples=examples(
             asked.split.audit,
             {name: found.answers for name, found in scored.items()},
@@ -263,45 +299,3 @@ def _runs(artifact: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | 
     return [
         Path(run) for run in ([artifact] if isinstance(artifact, str | os.PathLike) else artifact)
     ]
-
-
-def _method(manifest: Mapping[str, Any] | None, *, changed: bool) -> MethodUsed:
-    if manifest is not None:
-        made = manifest["method"]
-        return MethodUsed(name=made["name"], kind=manifest["kind"], settings=made["settings"])
-    return MethodUsed(kind="weights" if changed else "none")
-
-
-def _cost(manifests: Sequence[Mapping[str, Any]]) -> Cost:
-    """Of forgetting, where a run wrote it down; memory is this process's.
-
-    Of several runs the last one's, but the bytes of all: none of them can be left out.
-    """
-    if not manifests:
-        memory = peak_memory()
-        return Cost(peak_rss_mb=memory["peak_rss_mb"], peak_gpu_mb=memory["peak_gpu_mb"])
-    spent = manifests[-1]["cost"]
-    return Cost(
-        wall_s=spent["wall_s"],
-        peak_rss_mb=spent["peak_rss_mb"],
-        peak_gpu_mb=spent["peak_gpu_mb"],
-        trained_parameters=spent["trained_parameters"],
-        artifact_bytes=sum(
-            record["bytes"] for manifest in manifests for record in manifest["files"].values()
-        ),
-    )
-
-
-def _changed_tensors(manifests: Sequence[Mapping[str, Any]]) -> set[str]:
-    return {name for manifest in manifests for name in manifest["tensors"]}
-
-
-def _changed_parts(vlm: VLM, manifests: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """Number of changed tensors in each part of the model."""
-    if not manifests:
-        return {}
-    changed = _changed_tensors(manifests)
-    counts = {
-        part: len(changed & set(vlm.layout.parameter_names(vlm.model, [part]))) for part in PARTS
-    }
-    return {**counts, "elsewhere": len(changed) - sum(counts.values())}

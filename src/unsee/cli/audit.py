@@ -64,6 +64,16 @@ def audit(
     embed_photos: Annotated[
         bool, typer.Option("--embed-photos", help="Put small photos into the report.")
     ] = False,
+    attacks: Annotated[
+        str | None,
+        typer.Option(
+            help="Try to bring it back: all, or names with commas; see unsee list attacks."
+        ),
+    ] = None,
+    control: Annotated[
+        Path | None,
+        typer.Option(help="Run that merely hides, to show which attacks have power here."),
+    ] = None,
     seed: Seed = 0,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -82,6 +92,14 @@ def audit(
         )
     from unsee.cli.references import gold_of, open_model, people_of, request_of
     from unsee.recipe import Recipe
+
+    if control is not None and attacks is None:
+        raise ConfigError("--control shows the power of attacks; give --attacks too")
+    tried = None
+    if attacks is not None:
+        from unsee.attacks import attacks_named
+
+        tried = attacks_named(attacks)
 
     wanted = resolve(
         Recipe,
@@ -106,6 +124,7 @@ def audit(
     with progress(quiet=quiet) as report:
         before = open_model(base or model, report)
         read_stack(before, artifact or [])
+        read_stack(before, [control] if control is not None else [])
         never = gold or gold_of(base or model)
         with locked(folder):
             asked = request_of(
@@ -123,6 +142,8 @@ def audit(
             command=command_line(),
             embed_photos=embed_photos,
             batch_size=batch_size,
+            attacks=tried,
+            control=control,
             progress=report,
         )
     if as_json:
@@ -146,7 +167,7 @@ def show(result: Any) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from unsee.report import wording
+    from unsee.report import attempts, wording
 
     table = Table("questions", "before", "after", "never knew", "n", box=None)
     for name in wording.set_order(result):
@@ -165,3 +186,6 @@ def show(result: Any) -> None:
         f"score {wording.figure(summary.score)} (1 best)"
     )
     console.print(f"Verdict: {result.verdict.rung}", highlight=False)
+    judged = result.model("erased" if "erased" in result.models else "base")
+    for sentence in attempts.sentences(judged):
+        console.print(sentence, highlight=False)

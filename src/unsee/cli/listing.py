@@ -11,11 +11,11 @@ from unsee.errors import ConfigError
 
 @verb
 def show(
-    kind: Annotated[str, typer.Argument(help="methods, erasers, metrics or families.")],
+    kind: Annotated[str, typer.Argument(help="methods, erasers, attacks, metrics or families.")],
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """List methods and erasers with their settings, metrics, or model families.
+    """List methods, erasers and attacks with their settings, metrics, or model families.
 
     Example: unsee list methods
     """
@@ -24,6 +24,7 @@ def show(
     kinds: dict[str, Callable[[], dict[str, Any]]] = {
         "methods": _methods,
         "erasers": _erasers,
+        "attacks": _attacks,
         "metrics": _metrics,
         "families": _families,
     }
@@ -49,6 +50,12 @@ def _erasers() -> dict[str, Any]:
     from unsee.erasers import ERASERS
 
     return _settings(ERASERS)
+
+
+def _attacks() -> dict[str, Any]:
+    from unsee.attacks import ATTACKS
+
+    return _settings(ATTACKS)
 
 
 def _settings(registry: Any) -> dict[str, Any]:

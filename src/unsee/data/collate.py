@@ -32,7 +32,7 @@ class Batch:
             where no record has a photo. LLaVA: (image, channel, height, width).
         labels: `input_ids` on answer tokens, -100 elsewhere, shape (batch, seq).
         extra: What else the processor gives (`image_grid_thw`, `mm_token_type_ids`, ...).
-        image_tokens: Image tokens of each image, in row order.
+        image_tokens: Image tokens of each row that has some, in row order.
         cache: Keys and values of what stands before `input_ids`, which `attention_mask` covers as
             well; None for nothing.
     """
@@ -78,11 +78,21 @@ def question_text(record: Record) -> str:
     return "\n".join([record.question, *options, CHOICE_INSTRUCTION])
 
 
+def asked_length(record: Record) -> int:
+    """Letters of all that is said before the answer; no template, no photo."""
+    told = sum(len(turn.question) + len(turn.answer) for turn in record.before)
+    return told + len(question_text(record)) + len(record.opening)
+
+
 def prompt(processor: Any, record: Record) -> str:
-    """The user's turn in the model's own chat template, up to where the answer begins."""
-    return processor.apply_chat_template(
-        [_user_turn(record)], tokenize=False, add_generation_prompt=True
+    """The conversation in the model's own chat template, up to where the answer goes on."""
+    asked = processor.apply_chat_template(
+        _turns(record), tokenize=False, add_generation_prompt=True
     )
+    if not record.opening:
+        return asked
+    eos = processor.tokenizer.eos_token
+    return asked + _said(processor, record, record.opening, asked).removesuffix(eos)
 
 
 def answer_text(processor: Any, record: Record, prompt_text: str) -> str:
@@ -96,8 +106,12 @@ def answer_text(processor: Any, record: Record, prompt_text: str) -> str:
     Raises:
         LayoutError: If the template does not continue its own generation prompt.
     """
-    reply = {"role": "assistant", "content": [{"type": "text", "text": record.answer}]}
-    whole = processor.apply_chat_template([_user_turn(record), reply], tokenize=False)
+    reply = f"{record.opening} {record.answer}" if record.opening else record.answer
+    return _said(processor, record, reply, prompt_text)
+
+
+def _said(processor: Any, record: Record, reply: str, prompt_text: str) -> str:
+    whole = processor.apply_chat_template([*_turns(record), _assistant(reply)], tokenize=False)
     if not whole.startswith(prompt_text):
         raise LayoutError(
             "chat template: expected a conversation to begin with its generation prompt, "
@@ -128,7 +142,7 @@ def encode(
         answers: Whether answers follow the prompts; False for generation.
         side: Where padding goes: "left" for generation, "right" for training and scoring.
         augment: Applied to every row's photo on its own.
-        images: One entry a record, used instead of its photo; None for text-only records.
+        images: One entry a record, used instead of its only photo; None for text-only records.
 
     Returns:
         The batch on the CPU; pixel values in the processor's dtype.
@@ -190,11 +204,23 @@ def _with_reply(name: str, values: Tensor, length: int, answer_type: int) -> Ten
     return torch.cat([values, last.expand(length, *last.shape[1:])])
 
 
-def _user_turn(record: Record) -> dict[str, Any]:
-    content = [{"type": "text", "text": question_text(record)}]
-    if record.image is not None:
+def _turns(record: Record) -> list[dict[str, Any]]:
+    """The conversation as chat templates take it."""
+    turns = []
+    for turn in record.before:
+        turns += [_user(turn.question, turn.image), _assistant(turn.answer)]
+    return [*turns, _user(question_text(record), record.image)]
+
+
+def _user(text: str, image: Photo | None) -> dict[str, Any]:
+    content = [{"type": "text", "text": text}]
+    if image is not None:
         content = [{"type": "image"}, *content]
     return {"role": "user", "content": content}
+
+
+def _assistant(text: str) -> dict[str, Any]:
+    return {"role": "assistant", "content": [{"type": "text", "text": text}]}
 
 
 def _pictures(
@@ -203,10 +229,11 @@ def _pictures(
     """Images of the records that have one, in row order; each distinct photo opened once."""
     if images is None:
         opened: dict[Photo, Image.Image] = {}
-        for record in records:
-            if record.image is not None and record.image not in opened:
-                opened[record.image] = record.image.open()
-        return [opened[record.image] for record in records if record.image is not None]
+        shown = [photo for record in records for photo in record.images]
+        for photo in shown:
+            if photo not in opened:
+                opened[photo] = photo.open()
+        return [opened[photo] for photo in shown]
     if len(images) != len(records):
         raise DataError(
             f"images: expected one entry for each of {len(records)} records, got {len(images)}; "
@@ -214,7 +241,7 @@ def _pictures(
         )
     given = []
     for record, image in zip(records, images, strict=True):
-        if (record.image is None) != (image is None):
+        if len(record.images) != (image is not None):
             raise DataError(
                 f"images: expected an image exactly where a record has one, got another pattern "
                 f"at a record about {record.subject!r}; align images with records"
@@ -238,7 +265,7 @@ def _process(
 
     # The processor refuses prompts without a photo: the tokenizer reads them.
     tokenizer = vlm.processor.tokenizer
-    shown = [record.image is not None for record in records]
+    shown = [bool(record.images) for record in records]
     photo_rows = [text for text, has_photo in zip(prompts, shown, strict=True) if has_photo]
     encoded = _processed(vlm.processor, photo_rows, list(pictures)) if pictures else {}
     text_ids = tokenizer(
@@ -267,7 +294,7 @@ def _process(
 def _nested(records: Sequence[Record], pictures: Sequence[Image.Image]) -> list[list[Image.Image]]:
     """The photos of each record; none for text-only records."""
     photos = iter(pictures)
-    return [[] if record.image is None else [next(photos)] for record in records]
+    return [[next(photos) for _ in record.images] for record in records]
 
 
 def _processed(

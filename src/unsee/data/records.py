@@ -23,6 +23,22 @@ SETS = (
 )
 LETTERS = string.ascii_uppercase
 
+
+@dataclass(frozen=True)
+class Turn:
+    """A question and its answer at the beginning of a conversation.
+
+    Attributes:
+        question: What the user said.
+        answer: What the model replied, or is made to have replied.
+        image: Photo shown with the question.
+    """
+
+    question: str
+    answer: str
+    image: Photo | None = None
+
+
 Form = Literal["open", "choice", "cloze", "caption"]
 FORMS: tuple[str, ...] = get_args(Form)
 
@@ -41,6 +57,8 @@ class Record:
         set: Name out of `SETS`, or "" before a set is given.
         topic: What is asked ("name", "birthplace", "visible:glasses", "refusal", ...);
             chance and wrong names are counted within a topic. "" where unknown.
+        before: Conversation that the question goes on with; photos shown there are not shown again.
+        opening: Beginning of the answer, put in the model's mouth.
     """
 
     subject: str
@@ -51,6 +69,14 @@ class Record:
     options: tuple[str, ...] = ()
     set: str = ""
     topic: str = ""
+    before: tuple[Turn, ...] = ()
+    opening: str = ""
+
+    @property
+    def images(self) -> tuple[Photo, ...]:
+        """Photos of the whole conversation, in their order."""
+        shown = (*(turn.image for turn in self.before), self.image)
+        return tuple(photo for photo in shown if photo is not None)
 
     def __post_init__(self) -> None:
         faults = list(_record_faults(self))

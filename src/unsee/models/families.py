@@ -99,6 +99,7 @@ _ROWS = (
             "{% endfor %}{% endfor %}"
         ),
         text_prompt="{bos}{prompt}\n",
+        converses=False,
     ),
     replace(_LLAVA, family="gemma3", feature_layer=None, nested_images=True),
     replace(

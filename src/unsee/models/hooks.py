@@ -192,6 +192,19 @@ def asking(forms: Sequence[str]) -> Iterator[None]:
         _FORMS.reset(before)
 
 
+_BYPASSED: ContextVar[bool] = ContextVar("bypassed", default=False)
+
+
+@contextmanager
+def bypassed() -> Iterator[None]:
+    """Let no edit act in the passes of the block: outputs are those without, bit for bit."""
+    before = _BYPASSED.set(True)
+    try:
+        yield
+    finally:
+        _BYPASSED.reset(before)
+
+
 @contextmanager
 def edited(model: Any, layout: Layout, edits: Mapping[str, Sequence[Edit]]) -> Iterator[None]:
     """Change what some language layers are given while the block runs.
@@ -222,6 +235,8 @@ def edited(model: Any, layout: Layout, edits: Mapping[str, Sequence[Edit]]) -> I
 
     def change(chosen: Sequence[Edit]) -> Any:
         def hook(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
+            if _BYPASSED.get():
+                return None
             hidden = given = args[0] if args else kwargs["hidden_states"]
             for edit in chosen:
                 hidden = edit(hidden, passes.now)

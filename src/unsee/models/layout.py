@@ -48,6 +48,7 @@ class Layout:
         mixes_rows: Whether a row without a photo is answered alike beside rows with one.
         text_prompt: How a prompt without a photo is written where the processor refuses it, with
             `{bos}` and `{prompt}`; None where the processor takes it.
+        converses: Whether prompts hold several turns and photos, and an answer that has begun.
     """
 
     family: str
@@ -72,6 +73,7 @@ class Layout:
     shares_photos: bool = False
     mixes_rows: bool = True
     text_prompt: str | None = None
+    converses: bool = True
 
     def check(self, model: nn.Module) -> None:
         """Refuse a model that lacks one of the parts.

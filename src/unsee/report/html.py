@@ -10,7 +10,8 @@ from markupsafe import Markup
 
 from unsee.artifacts.files import atomic_write_text
 from unsee.report import plots, wording
-from unsee.report.schema import Cell, Example, NotScored, Report
+from unsee.report.attempts import Attempt, attempts, lead
+from unsee.report.schema import AttackCell, Cell, Example, NotScored, Report
 from unsee.report.verdict import RUNGS, limits, rung_says
 
 _MAX_NAMED_EXAMPLES = 3
@@ -165,6 +166,7 @@ def render(report: Report) -> str:
         summary=_summary(report),
         cost=wording.cost_lines(report),
         attacks=_attacks(report),
+        attacks_lead=lead(),
         settings=_pretty(report.method.settings),
         data=_pretty(report.data),
     )
@@ -256,7 +258,7 @@ def _shown(examples: list[Example]) -> list[Shown]:
     ]
 
 
-def _entry(cell: Cell) -> Entry:
+def _entry(cell: Cell | AttackCell) -> Entry:
     if isinstance(cell, NotScored):
         return Entry(wording.NOT_SCORED, cell.not_scored, scored=False)
     return Entry(wording.percent(cell.value), wording.interval(cell), scored=True)
@@ -330,28 +332,8 @@ def _summary(report: Report) -> list[tuple[str, str, str]]:
     ]
 
 
-def _attacks(report: Report) -> list[tuple[str, list[Entry]]]:
-    names = dict.fromkeys(name for model in report.models.values() for name in model.attacks)
-    missing = NotScored(not_scored="not run on this model")
-    rows = []
-    for name in names:
-        cells = [report.model(model).attacks.get(name, missing) for model in wording.MODELS]
-        rows.append(
-            (
-                name,
-                [
-                    Entry(wording.NOT_SCORED, cell.not_scored, scored=False)
-                    if isinstance(cell, NotScored)
-                    else Entry(
-                        wording.percent(cell.value),
-                        " to ".join(wording.percent(edge) for edge in cell.ci),
-                        scored=True,
-                    )
-                    for cell in cells
-                ],
-            )
-        )
-    return rows
+def _attacks(report: Report) -> list[tuple[Attempt, list[Entry]]]:
+    return [(row, [_entry(cell) for cell in row.cells]) for row in attempts(report)]
 
 
 def _pretty(table: dict[str, object]) -> str:

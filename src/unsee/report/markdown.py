@@ -7,7 +7,8 @@ from pathlib import Path
 
 from unsee.artifacts.files import atomic_write_text
 from unsee.report import wording
-from unsee.report.schema import Cell, NotScored, Report
+from unsee.report.attempts import attempts, lead
+from unsee.report.schema import AttackCell, Cell, NotScored, Report
 from unsee.report.verdict import limits, rung_says
 
 _MAX_EXAMPLES = 8
@@ -34,6 +35,7 @@ def render(report: Report) -> str:
         _accuracy(report),
         "## Other metrics",
         _other_metrics(report),
+        *_attempts(report),
         "## Cost",
         _table(("what", "value"), wording.cost_lines(report)),
         "## How to reproduce",
@@ -171,7 +173,19 @@ def _other_metrics(report: Report) -> str:
     return _table(head, body)
 
 
-def _values(cells: list[Cell]) -> list[str]:
+def _attempts(report: Report) -> Iterable[str]:
+    rows = attempts(report)
+    if not rows:
+        return
+    yield "## Attempts to bring it back"
+    yield _text(lead())
+    yield _table(
+        ("attack", "tries", "before", "after", "never knew", "after above never knew", "power"),
+        [(r.name, r.tries, *_values(r.cells), r.above, r.power) for r in rows],
+    )
+
+
+def _values(cells: Sequence[Cell | AttackCell]) -> list[str]:
     """Return the values; a reason that repeats is given once."""
     written = [_with_interval(cell) for cell in cells]
     return [
@@ -180,7 +194,7 @@ def _values(cells: list[Cell]) -> list[str]:
     ]
 
 
-def _with_interval(cell: Cell) -> str:
+def _with_interval(cell: Cell | AttackCell) -> str:
     if isinstance(cell, NotScored):
         return f"{wording.NOT_SCORED}: {cell.not_scored}"
     return f"{wording.percent(cell.value)} ({wording.interval(cell)})"

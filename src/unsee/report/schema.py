@@ -81,24 +81,6 @@ class Score(_Fixed):
         return self
 
 
-class AttackScore(_Open):
-    """What one attempt to bring the knowledge back reached.
-
-    Attributes:
-        value: Share of samples recovered, 0..1.
-        ci: 95 % interval of the share.
-        n: Number of samples.
-        budget: What the attacker was given.
-        power: Whether the attack can find what is merely hidden on this model.
-    """
-
-    value: Share
-    ci: tuple[Share, Share]
-    n: Annotated[int, Field(ge=1)]
-    budget: Any = None
-    power: Any = None
-
-
 def _kind_of_value(value: object) -> str:
     if isinstance(value, NotScored) or (isinstance(value, Mapping) and "not_scored" in value):
         return "not_scored"
@@ -106,6 +88,58 @@ def _kind_of_value(value: object) -> str:
 
 
 _reason_or_value = Discriminator(_kind_of_value)
+
+
+class Difference(_Fixed):
+    """Erased less gold under the same attack.
+
+    Attributes:
+        value: Mean over the samples, -1..1.
+        ci: 95 % interval, bootstrap by person on the same samples.
+    """
+
+    value: Annotated[float, Field(ge=-1, le=1)]
+    ci: tuple[float, float]
+
+
+class AttackScore(_Open):
+    """What one attempt to bring the knowledge back reached.
+
+    Attributes:
+        value: Share of samples recovered by any try, 0..1.
+        ci: 95 % interval of the share.
+        n: Number of samples.
+        budget: What the attacker was given: the number of tries, and the attack's settings.
+        power: Whether the attack can find what is merely hidden on this model; None where that was
+            not tested. Said of the erased model.
+        power_why: Why so.
+        group: What the attack changes: "prompts", "images", "weights"; None for an attack that is a
+            group of its own.
+        plain: Share of the same samples right without the attack, counted alike.
+        tries: Share recovered by each try alone.
+        above_gold: How far above gold under the same attack. Said of the erased model.
+        base_kept: Share of its right answers that base keeps under the attack; None if it had none.
+    """
+
+    value: Share
+    ci: tuple[Share, Share]
+    n: Annotated[int, Field(ge=1)]
+    budget: Any = None
+    power: Any = None
+    power_why: str = ""
+    group: str | None = None
+    plain: Share | None = None
+    tries: dict[str, Share] = {}
+    above_gold: (
+        Annotated[
+            Annotated[Difference, Tag("measured")] | Annotated[NotScored, Tag("not_scored")],
+            _reason_or_value,
+        ]
+        | None
+    ) = None
+    base_kept: Share | None = None
+
+
 Cell = Annotated[
     Annotated[Score, Tag("measured")] | Annotated[NotScored, Tag("not_scored")], _reason_or_value
 ]

@@ -8,7 +8,7 @@ were not run are named.
 from collections.abc import Iterable, Mapping
 
 from unsee.metrics.summary import forget_sets, keep_sets
-from unsee.report import wording
+from unsee.report import attempts, wording
 from unsee.report.evidence import Gap, forget_gap, kept_share, reference_cell
 from unsee.report.schema import (
     MethodKind,
@@ -72,6 +72,7 @@ def verdict(
     base, gold = models.get("base", ModelScores()), models.get("gold", ModelScores())
     erased = models.get("erased", base)
     not_run = _not_run(erased)
+    attacked = list(attempts.sentences(erased))
     gaps: dict[str, Gap] = {}
     unmeasured: dict[str, str] = {}
     for name in forget_sets(request.scope):
@@ -87,20 +88,22 @@ def verdict(
         for name, why in unmeasured.items()
     ]
     if not gaps:
-        return Verdict(rung="not measurable", because=because, not_run=not_run)
+        return Verdict(rung="not measurable", because=because + attacked, not_run=not_run)
     failures = [sentence for name, gap in gaps.items() for sentence in _failures(name, gap)]
     if failures:
-        return Verdict(rung="not forgotten", because=failures + because, not_run=not_run)
+        because = failures + because + attacked
+        return Verdict(rung="not forgotten", because=because, not_run=not_run)
     caps = [
         *_caps_of_method(method_kind),
         *_caps_of_reference(summary, request, unmeasured),
         *_caps_of_forms(summary, base, erased, gold, tuple(gaps)),
         *_caps_of_damage(base, erased, request),
         *_caps_of_wrong_names(summary, erased, gold, tuple(gaps)),
+        *_caps_of_attacks(erased),
     ]
     because += [*_unknown(erased, tuple(gaps)), *_largest_loss(base, erased, request)]
     rung = "suppressed" if caps else "behaviourally forgotten"
-    return Verdict(rung=rung, because=caps + because, not_run=not_run)
+    return Verdict(rung=rung, because=caps + because + attacked, not_run=not_run)
 
 
 def rung_says(rung: str, *, scope: str) -> str:
@@ -123,7 +126,7 @@ def limits(report: Report) -> list[str]:
         )
     if report.summary.reference == "none":
         found.append("There was nothing to compare with: no model that never knew, no strangers")
-    tried = set(ATTACKS) & _attacks_run(report.model("erased"))
+    tried = set(ATTACKS) & attempts.groups_run(report.model("erased"))
     if tried:
         found.append(f"Attempts to bring the knowledge back: only {', '.join(sorted(tried))}")
     else:
@@ -283,16 +286,18 @@ def _caps_of_wrong_names(
             )
 
 
-def _attacks_run(erased: ModelScores) -> set[str]:
-    return {
-        name
-        for name, attack in erased.attacks.items()
-        if not isinstance(attack, NotScored) and attack.power is not False
-    }
+def _caps_of_attacks(erased: ModelScores) -> Iterable[str]:
+    """Asked in other words or on a changed photo is asked, so such an answer is behaviour."""
+    leaks = attempts.asked_otherwise(erased)
+    if leaks:
+        yield (
+            "Asked in other words or on changed photos it answers what a model that never knew "
+            f"does not: {', '.join(leaks)}."
+        )
 
 
 def _not_run(erased: ModelScores) -> list[str]:
-    run = _attacks_run(erased)
+    run = attempts.groups_run(erased)
     lines = []
     for name, what in ATTACKS.items():
         if name in run:
@@ -304,4 +309,4 @@ def _not_run(erased: ModelScores) -> list[str]:
         elif attack is not None:
             why = "no power on this model"
         lines.append(f"{what}: {why}.")
-    return lines
+    return [*lines, *attempts.not_run(erased, groups=ATTACKS)]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from unsee.metrics.summary import forget_sets
-from unsee.report.schema import Cell, ModelName, NotScored, Report, Score
+from unsee.report.schema import AttackScore, Cell, ModelName, NotScored, Report, Score
 
 NOT_SCORED = "not scored"
 _MAX_NAMES = 4
@@ -155,7 +155,7 @@ def percent(share: float) -> str:
     return f"{points:.1f} %"
 
 
-def interval(score: Score) -> str:
+def interval(score: Score | AttackScore) -> str:
     """Write a 95 % interval in percent without its unit, e.g. `1.2 to 4.0`."""
     low, high = (percent(edge).removesuffix(" %") for edge in score.ci)
     return f"{low} to {high}"

@@ -196,6 +196,30 @@ def test_a_clock_that_jumps_back_leaves_progress_and_time_left_as_they_are(monke
     assert not re.search(r"-\d", shown)
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--attacks", "crp,blur"], "unknown attack 'crp'; did you mean 'crop'?"),
+        (
+            ["--attacks", ","],
+            "--attacks ',': expected all, or names out of blur, collage, colour, ",
+        ),
+        (["--control", "runs/x"], "--control shows the power of attacks; give --attacks too"),
+    ],
+)
+def test_attacks_are_checked_before_a_model_is_opened(words, message):
+    result = CliRunner().invoke(app, ["audit", "no/such/model", "--subject", "world:A", *words])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"unsee: {message}")
+    assert result.stderr.count("\n") == 1
+
+
+def test_attacks_are_listed_with_their_settings():
+    shown = json.loads(CliRunner().invoke(app, ["list", "attacks", "--json"]).stdout)
+    assert shown["crop"]["settings"] == {"share": 0.85}
+    assert len(shown) >= 22
+
+
 def test_list_names_what_there_is():
     shown = json.loads(CliRunner().invoke(app, ["list", "methods", "--json"]).stdout)
     assert {"vkd", "grad_diff"} <= shown.keys()

@@ -9,6 +9,7 @@ from unsee.metrics.answers import (
     degenerate_rate,
     is_unknown,
     known_answers,
+    mentions,
     normalise,
     rouge_l,
     unknown_rate,
@@ -157,3 +158,20 @@ def test_degenerate(reply):
 @pytest.mark.parametrize("reply", ["Jane Doe", "no", "bye bye", "he is what he is", "1000000"])
 def test_not_degenerate(reply):
     assert degenerate_rate(record(), reply) == 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "reply", "expected"),
+    [
+        ("Jane Doe", "The name of this person is jane doe.", 1),
+        ("Jane Doe", "Jane", 0),
+        ("a cat", "I see the cat!", 1),
+        ("cat", "concatenate", 0),
+        ("C++", "She writes C++, I think", 1),
+        ("Oslo", "", 0),
+        ("", "anything", 0),
+        ("", "", 0),
+    ],
+)
+def test_an_answer_may_stand_anywhere_in_a_reply_as_whole_words(answer, reply, expected):
+    assert mentions(record(answer), reply) == expected

@@ -1,0 +1,34 @@
+"""Ways to bring back what was forgotten: other questions, other photos, other weights."""
+
+from unsee.attacks.protocol import Attack
+from unsee.errors import ConfigError
+from unsee.registry import Registry
+
+ATTACKS: Registry = Registry("attack", "unsee.attacks")
+ALL = "all"
+
+from unsee.attacks import conversations as conversations  # noqa: E402
+from unsee.attacks import photos as photos  # noqa: E402
+from unsee.attacks import prompts as prompts  # noqa: E402
+from unsee.attacks import removal as removal  # noqa: E402
+from unsee.attacks import typographic as typographic  # noqa: E402
+from unsee.attacks import weights as weights  # noqa: E402
+
+
+def attacks_named(names: str) -> dict[str, Attack]:
+    """Attacks at their defaults, by name.
+
+    Args:
+        names: "all", or names with commas between them.
+
+    Raises:
+        ConfigError: If a name is unknown, with the nearest one, or none is given.
+    """
+    chosen = [name.strip() for name in names.split(",") if name.strip()]
+    if not chosen:
+        raise ConfigError(
+            f"--attacks {names!r}: expected {ALL}, or names out of {', '.join(ATTACKS.names())}"
+        )
+    if ALL in chosen:
+        chosen = ATTACKS.names()
+    return {name: ATTACKS.get(name)() for name in dict.fromkeys(chosen)}

@@ -1,0 +1,174 @@
+"""Attempts to bring the knowledge back, as a report says them: a row an attack, and sentences."""
+
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass
+
+from unsee.metrics.recovery import NOTEWORTHY
+from unsee.report import wording
+from unsee.report.schema import AttackScore, Difference, ModelScores, NotScored, Report
+
+NEVER_RUN = NotScored(not_scored="not run on this model")
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One attack in a table.
+
+    Attributes:
+        name: Of the attack.
+        tries: Its budget.
+        cells: Before, after, never knew.
+        above: After above never knew in points, with its interval, or why there is none.
+        power: Whether it could find what is merely hidden.
+    """
+
+    name: str
+    tries: str
+    cells: tuple[AttackScore | NotScored, ...]
+    above: str
+    power: str
+
+
+def attempts(report: Report) -> list[Attempt]:
+    """One row for each attack that any model was to be tried with."""
+    names = dict.fromkeys(name for model in report.models.values() for name in model.attacks)
+    judged = "erased" if "erased" in report.models else "base"
+    return [
+        Attempt(
+            name=name,
+            tries=_tries(report.model(judged).attacks.get(name)),
+            cells=tuple(
+                report.model(model).attacks.get(name, NEVER_RUN) for model in wording.MODELS
+            ),
+            above=_above(report.model(judged).attacks.get(name)),
+            power=_power(report.model(judged).attacks.get(name)),
+        )
+        for name in names
+    ]
+
+
+def lead() -> str:
+    """What the table of attacks counts."""
+    return (
+        "The open questions about other photos of them, asked again of all models alike. An answer "
+        "counts if it stands anywhere in the reply to any try. What a model that never knew gets "
+        "right, it guessed or read out of the attack: only what lies above it was brought back."
+    )
+
+
+def found(judged: ModelScores) -> dict[str, AttackScore]:
+    """Attacks that brought back more than 5 points above gold.
+
+    These need no proof of power: what they found is there.
+    """
+    return {
+        name: cell
+        for name, cell in _run(judged).items()
+        if (gap := _gap(cell)) is not None and gap.value > NOTEWORTHY
+    }
+
+
+def groups_run(judged: ModelScores) -> set[str]:
+    """Groups of attacks of which one was run, and either had power or found something."""
+    hits = found(judged)
+    return {
+        cell.group or name
+        for name, cell in _run(judged).items()
+        if cell.power is not False or name in hits
+    }
+
+
+def sentences(judged: ModelScores) -> Iterator[str]:
+    """What was run, and what it brought back; nothing where no attack was to be run."""
+    run, hits = _run(judged), found(judged)
+    if not any(cell.group for cell in run.values()):
+        return
+    compared = [name for name, cell in run.items() if _gap(cell) is not None]
+    yield f"Attacks run on the questions about other photos of them: {', '.join(run)}."
+    if hits:
+        listed = ", ".join(f"{name} ({_above(cell)})" for name, cell in hits.items())
+        yield (
+            f"Brought back more than {_points(NOTEWORTHY)} above a model that never knew: {listed}."
+        )
+    alone = [name for name in run if name not in compared]
+    if alone:
+        yield (
+            f"Not compared with a model that never knew ({_reason(run)}), so that what they "
+            f"brought back is not known: {', '.join(alone)}."
+        )
+    quiet = [name for name in compared if name not in hits]
+    able = [name for name in quiet if run[name].power is True]
+    untested = [name for name in quiet if run[name].power is None]
+    if able:
+        yield f"Brought back no more than that, and have power here: {', '.join(able)}."
+    if untested:
+        yield (
+            "Brought back no more than that, but whether they would find here what is merely "
+            f"hidden was not tested, since there was no control: {', '.join(untested)}."
+        )
+
+
+def not_run(judged: ModelScores, *, groups: Container[str]) -> Iterator[str]:
+    """Attacks of which nothing is to be learned, one sentence each.
+
+    Args:
+        judged: The erased model, or base where there is none.
+        groups: Names that stand for whole groups; of these is spoken elsewhere.
+    """
+    hits = found(judged)
+    for name, cell in judged.attacks.items():
+        if name in groups:
+            continue
+        if isinstance(cell, NotScored):
+            yield f"Attack {name}: not run, since {cell.not_scored}."
+        elif cell.group and cell.power is False and name not in hits:
+            yield f"Attack {name}: no power on this model: {cell.power_why}."
+
+
+def asked_otherwise(judged: ModelScores) -> dict[str, AttackScore]:
+    """Attacks that change the question or the photo alone, and surely found something."""
+    return {
+        name: cell
+        for name, cell in found(judged).items()
+        if cell.group in ("prompts", "images") and (gap := _gap(cell)) is not None and gap.ci[0] > 0
+    }
+
+
+def _gap(cell: AttackScore) -> Difference | None:
+    return cell.above_gold if isinstance(cell.above_gold, Difference) else None
+
+
+def _run(judged: ModelScores) -> Mapping[str, AttackScore]:
+    return {n: cell for n, cell in judged.attacks.items() if not isinstance(cell, NotScored)}
+
+
+def _reason(run: Mapping[str, AttackScore]) -> str:
+    whys = [c.above_gold.not_scored for c in run.values() if isinstance(c.above_gold, NotScored)]
+    return "; ".join(dict.fromkeys(whys)) or "it was not compared"
+
+
+def _tries(cell: AttackScore | NotScored | None) -> str:
+    if not isinstance(cell, AttackScore) or not isinstance(cell.budget, Mapping):
+        return "-"
+    return str(cell.budget.get("tries", "-"))
+
+
+def _above(cell: AttackScore | NotScored | None) -> str:
+    if not isinstance(cell, AttackScore) or cell.above_gold is None:
+        return "-"
+    if isinstance(cell.above_gold, NotScored):
+        return f"{wording.NOT_SCORED}: {cell.above_gold.not_scored}"
+    low, high = (f"{100 * edge:+.1f}" for edge in cell.above_gold.ci)
+    return f"{100 * cell.above_gold.value:+.1f} points, {low} to {high}"
+
+
+def _power(cell: AttackScore | NotScored | None) -> str:
+    if not isinstance(cell, AttackScore) or cell.power is None:
+        why = cell.power_why if isinstance(cell, AttackScore) else ""
+        return f"not tested: {why}" if why else "-"
+    said = "no power on this model" if cell.power is False else "shown"
+    return f"{said}: {cell.power_why}" if cell.power_why else said
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:.0f} points"

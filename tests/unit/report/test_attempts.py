@@ -1,0 +1,140 @@
+"""Attacks in a report: rows, sentences, and what they do to the verdict."""
+
+import pytest
+
+from unsee.report import html, markdown
+from unsee.report.attempts import attempts
+
+
+def cell(value, *, group, gap=None, power=None, why="no control", low=None):
+    found = {
+        "value": value,
+        "ci": [max(0.0, value - 0.05), min(1.0, value + 0.05)],
+        "n": 320,
+        "group": group,
+        "budget": {"tries": 3, "settings": {}},
+        "plain": 0.01,
+        "tries": {"text 1": value},
+    }
+    if gap is not None:
+        low = gap - 0.03 if low is None else low
+        found |= {
+            "above_gold": {"value": gap, "ci": [low, gap + 0.03]},
+            "base_kept": 0.95,
+            "power": power,
+            "power_why": why,
+        }
+    return found
+
+
+@pytest.fixture
+def attacked(sample):
+    """The sample with some attacks: `attacked(crop=(group, value, gap, ...))`."""
+
+    def build(**cells):
+        data = sample()
+        for name, given in cells.items():
+            for model, value in (("base", 0.97), ("gold", 0.0)):
+                row = given if "not_scored" in given else cell(value, group=given["group"])
+                data["models"][model]["attacks"][name] = row
+            data["models"]["erased"]["attacks"][name] = given
+        return data
+
+    return build
+
+
+def test_without_attacks_a_report_says_what_it_said(sample, report_of):
+    verdict = report_of(sample()).verdict
+    assert not any("ttack" in sentence for sentence in verdict.because)
+    assert "## Attempts" not in markdown.render(report_of(sample()))
+    assert "Attempts to bring it back" not in html.render(report_of(sample()))
+
+
+def test_what_was_found_and_what_was_not_is_said(attacked, report_of):
+    data = attacked(
+        merge=cell(0.4, group="weights", gap=0.4),
+        crop=cell(0.02, group="images", gap=0.02),
+        blur=cell(0.01, group="images", gap=0.01, power=True, why="it brings back 60 points"),
+        prefix=cell(0.0, group="prompts", gap=0.0, power=False, why="base keeps 12 %"),
+        turns={"not_scored": "prompts hold one turn"},
+    )
+    verdict = report_of(data).verdict
+    said = " ".join(verdict.because)
+    assert "other photos of them: merge, crop, blur, prefix." in said
+    assert (
+        "more than 5 points above a model that never knew: merge (+40.0 points, +37.0 to +43.0)."
+        in said
+    )
+    assert "no more than that, and have power here: blur." in said
+    assert "since there was no control: crop." in said
+    assert "Attack turns: not run, since prompts hold one turn." in verdict.not_run
+    assert "Attack prefix: no power on this model: base keeps 12 %." in verdict.not_run
+    lines = " ".join(verdict.not_run)
+    assert "Altered photos" not in lines
+    assert "Compressing" not in lines
+    assert "Trick questions and rewordings meant to draw the answers out: not run." in lines
+    # Weights that were mixed with the old ones are not the model that was asked.
+    assert verdict.rung == "behaviourally forgotten"
+
+
+@pytest.mark.parametrize(("group", "rung"), [
+    ("prompts", "suppressed"),
+    ("images", "suppressed"),
+    ("weights", "behaviourally forgotten"),
+])  # fmt: skip
+def test_an_answer_to_another_wording_is_behaviour(group, rung, attacked, report_of):
+    verdict = report_of(attacked(some=cell(0.3, group=group, gap=0.3))).verdict
+    assert verdict.rung == rung
+    if rung == "suppressed":
+        assert (
+            "on changed photos it answers what a model that never knew does not"
+            in verdict.because[0]
+        )
+
+
+@pytest.mark.parametrize("more", [{"gap": 0.05}, {"gap": 0.06, "low": -0.01}])
+def test_little_or_uncertain_does_not_hold_the_verdict_down(more, attacked, report_of):
+    data = attacked(prefix=cell(0.06, group="prompts", **more))
+    assert report_of(data).verdict.rung == "behaviourally forgotten"
+
+
+def test_what_is_found_counts_even_where_base_loses_much(attacked, report_of):
+    data = attacked(prefix=cell(0.3, group="prompts", gap=0.3, power=False, why="base keeps 50 %"))
+    verdict = report_of(data).verdict
+    assert verdict.rung == "suppressed"
+    assert not any("no power" in line for line in verdict.not_run)
+
+
+def test_without_gold_nothing_is_said_to_have_come_back(attacked, report_of):
+    row = cell(0.3, group="prompts")
+    row |= {"above_gold": {"not_scored": "there is no gold model"}, "power": None}
+    data = attacked(prefix=row)
+    verdict = report_of(data).verdict
+    assert any(
+        "never knew (there is no gold model), so that what they brought back is not known: prefix."
+        in line
+        for line in verdict.because
+    )
+    assert verdict.rung == "behaviourally forgotten"
+
+
+def test_a_row_an_attack_in_every_view(attacked, report_of):
+    report = report_of(
+        attacked(
+            merge=cell(0.4, group="weights", gap=0.4),
+            turns={"not_scored": "prompts hold one turn"},
+        )
+    )
+    merge, turns = attempts(report)
+    assert (merge.name, merge.tries) == ("merge", "3")
+    assert merge.above == "+40.0 points, +37.0 to +43.0"
+    assert merge.power == "not tested: no control"
+    assert (turns.tries, turns.above, turns.power) == ("-", "-", "-")
+    text = markdown.render(report)
+    line = next(line for line in text.splitlines() if line.startswith("| merge"))
+    assert "40.0 % (35.0 to 45.0)" in line
+    assert "+40.0 points" in line
+    assert "not scored: prompts hold one turn" in text
+    page = html.render(report)
+    assert "+40.0 points, +37.0 to +43.0" in page
+    assert "prompts hold one turn" in page
