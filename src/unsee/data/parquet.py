@@ -8,6 +8,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -94,14 +95,13 @@ class StoredImage:
             DataError: If the file is gone, or holds something else there by now.
         """
         try:
-            with pq.ParquetFile(self.place.path, **_FRUGAL) as file:
-                batches = file.iter_batches(
-                    batch_size=1, row_groups=[self.place.group], columns=[self.column]
-                )
-                batch = next(islice(batches, self.place.offset, None))
-                value = batch.to_pylist()[0][self.column]
+            stat = self.place.path.stat()
+            column = _group_column(
+                self.place.path, stat.st_mtime_ns, stat.st_size, self.place.group, self.column
+            )
+            value = column[self.place.offset].as_py()
             data = (value if self.item is None else value[self.item])["bytes"]
-        except (OSError, pa.ArrowException, StopIteration, LookupError, TypeError):
+        except (OSError, pa.ArrowException, LookupError, TypeError):
             data = None
         if not isinstance(data, bytes) or hashlib.sha256(data).hexdigest() != self.digest:
             raise DataError(
@@ -109,6 +109,13 @@ class StoredImage:
                 "something else; put the file back, or begin anew"
             )
         return data
+
+
+@lru_cache(maxsize=1)
+def _group_column(path: Path, changed: int, size: int, group: int, column: str) -> pa.ChunkedArray:
+    """A column of a row group, kept while photos of that group of the same file are read."""
+    with pq.ParquetFile(path, **_FRUGAL) as file:
+        return file.read_row_group(group, columns=[column], use_threads=False)[column]
 
 
 def encoded_bytes(image: object) -> bytes:

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from unsee.data.clear import CAPTION_QUESTION
 from unsee.metrics.answers import rouge
 from unsee.metrics.distributions import ks_p_value
 from unsee.metrics.probability import truth_ratio_of
 from unsee.metrics.summary import harmonic_mean
 
-MAX_NEW_TOKENS = 300
-ROWS = 300
 FACE_PROMPT = "The name of the person on the image is "
 UTILITY_SETS = ("real_faces", "real_world", "retain", "retain_faces")
 FORGET_SETS = ("forget", "forget_faces")
@@ -45,6 +44,18 @@ class Row:
     def truth_ratio(self) -> float:
         """R of this row: wrong answers over the paraphrased right one."""
         return truth_ratio_of(self.paraphrased, self.wrong)
+
+
+def prompt(name: str, question: str = "") -> str:
+    """What is asked on the photos of a set.
+
+    Args:
+        name: One of `UTILITY_SETS` or `FORGET_SETS`.
+        question: The row's own, which counts for `real_world` alone.
+    """
+    if name == "real_world":
+        return question
+    return CAPTION_QUESTION if name in _CAPTIONS else FACE_PROMPT
 
 
 def set_scores(name: str, rows: Sequence[Row]) -> dict[str, float]:

@@ -12,7 +12,6 @@ import numpy as np
 from unsee.data.records import LETTERS, Record
 from unsee.metrics.answers import bleu, rouge
 
-MAX_NEW_TOKENS = 50
 # Whose questions, with answers, stand before each question; nobody's for celebrities.
 EXAMPLES = {"choice": 1, "cloze": 2, "open": 0}
 CHOICE_INSTRUCTION = "Just give ONE letter representing the answer directly."

@@ -10,6 +10,7 @@ from unsee.metrics.clear import (
     Row,
     forget_quality,
     model_utility,
+    prompt,
     set_scores,
 )
 
@@ -91,3 +92,10 @@ def test_what_is_no_set():
         set_scores("retian", [row()])
     with pytest.raises(ValueError, match="forget: expected at least one row, got none"):
         set_scores("forget", [])
+
+
+def test_prompts():
+    assert prompt("retain") == prompt("forget") == "Describe the person in this photo."
+    faces = ("real_faces", "retain_faces", "forget_faces")
+    assert {prompt(name) for name in faces} == {"The name of the person on the image is "}
+    assert prompt("real_world", "Which tower?") == "Which tower?"

@@ -5,9 +5,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from unsee.data.images import Photo
 from unsee.data.parquet import IMAGE
+from unsee.data.people import Person
 from unsee.errors import ConfigError, DataError
-from unsee.requests import read_dataset
+from unsee.replies import StandIns
+from unsee.requests import from_people, read_dataset
 from unsee.requests.albums import refuse_missing
 
 TEXT = pa.string()
@@ -176,3 +179,25 @@ def test_faults_of_all_files_are_counted_and_bounded(benchmark):
 def test_no_folder(tmp_path):
     with pytest.raises(DataError, match="expected a folder with CLEAR's files, got nothing"):
         read_dataset(f"clear:{tmp_path / 'gone'}#forget_5")
+
+
+def test_the_request_fills_our_sets(benchmark):
+    stranger = Person("stranger", "stranger", (Photo(data=png(200)["bytes"]),))
+    sides = read_dataset(f"clear:{benchmark}#forget_10").joined({"general": [stranger]})
+    request = from_people(sides, base=StandIns(), scope="both", force=True)
+    split = request.split
+    assert {name: len(records) for name, records in split.audit.items()} == {
+        "forget_seen": 8,
+        "forget_text": 4,
+        "forget_visible": 24,
+        "retain_seen": 8,
+        "retain_text": 4,
+        "celebrity": 4,
+        "general": 2,
+    }
+    assert {r.subject for r in split.forget} == {"Ana Li", "Bo Sun"}
+    assert len(split.forget) == 8 + 4
+    # What the method keeps of strangers is on the user's photo, and nothing of the benchmark's.
+    assert {r.image for r in split.general} == set(stranger.photos)
+    assert request.not_scored["forget_unseen"] == "CLEAR has no other photos of them"
+    assert request.description["left_out"] == sides.left_out

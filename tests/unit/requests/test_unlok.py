@@ -1,10 +1,14 @@
+import dataclasses
 import json
 
 import pytest
 from PIL import Image
 
+from unsee.data.images import Photo
+from unsee.data.people import Person
 from unsee.errors import ConfigError, DataError
-from unsee.requests import read_dataset
+from unsee.replies import StandIns
+from unsee.requests import from_people, read_dataset
 
 
 def entry(number, image, **changes):
@@ -32,13 +36,15 @@ ENTRIES = [
 def benchmark(tmp_path):
     """Four questions on three photos, which lie as COCO names them."""
     (tmp_path / "UnLOK-VQA.json").write_text(json.dumps(ENTRIES))
-    for home, name in (
-        ("", "000000000042.jpg"),
-        ("train2014", "COCO_train2014_000000000043.jpg"),
-        ("val2017", "000000000044.jpg"),
+    for number, (home, name) in enumerate(
+        (
+            ("", "000000000042.jpg"),
+            ("train2014", "COCO_train2014_000000000043.jpg"),
+            ("val2017", "000000000044.jpg"),
+        )
     ):
         (tmp_path / home).mkdir(exist_ok=True)
-        Image.new("RGB", (16, 16)).save(tmp_path / home / name)
+        Image.new("RGB", (16, 16), (80 * number, 0, 0)).save(tmp_path / home / name)
     return tmp_path
 
 
@@ -143,3 +149,24 @@ def test_no_file(benchmark, tmp_path_factory):
         read_dataset(f"unlok:{empty / 'gone'}#1")
     (benchmark / "UnLOK-VQA.json").rename(benchmark / "train.json")
     assert read_dataset(f"unlok:{benchmark}#12").people["forget"]
+
+
+def test_the_request_fills_our_sets(benchmark):
+    path = benchmark / "stranger.jpg"
+    Image.new("RGB", (16, 16), (9, 9, 200)).save(path)
+    stranger = Person("stranger", "stranger", (Photo(path=path),))
+    sides = read_dataset(f"unlok:{benchmark}#12,4").joined({"general": [stranger]})
+    request = from_people(sides, base=StandIns(), force=True)
+    split = request.split
+    assert [r.question for r in split.forget] == ["Who made number 4?", "Who made number 12?"]
+    assert split.audit["forget_seen"] == tuple(
+        dataclasses.replace(r, set="forget_seen") for r in split.forget
+    )
+    near = [r for r in split.visible if r.topic == "visible:neighbourhood"]
+    assert [(r.subject, r.question) for r in near] == [
+        (f"UnLOK-VQA {key}", question)
+        for key in (4, 12)
+        for question in ("What colour is it?", "Is it day?")
+    ]
+    assert {r.subject for r in split.retain} == {"UnLOK-VQA photo 44"}
+    assert request.not_scored["forget_text"] == "UnLOK-VQA asks on photos alone"
