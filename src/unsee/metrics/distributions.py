@@ -1,5 +1,7 @@
 """How far the scores of one model are from those of another, as distributions."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import jensenshannon
@@ -21,7 +23,8 @@ def ks_statistic(scores: ArrayLike, reference: ArrayLike) -> float:
     Raises:
         ValueError: If either is empty, or holds what is no number.
     """
-    return float(ks_2samp(*_samples(scores, reference))[0])
+    found: Any = ks_2samp(*_samples(scores, reference))
+    return float(found.statistic)
 
 
 def ks_p_value(scores: ArrayLike, reference: ArrayLike) -> float:
@@ -40,7 +43,8 @@ def ks_p_value(scores: ArrayLike, reference: ArrayLike) -> float:
     Raises:
         ValueError: If either is empty, or holds what is no number.
     """
-    return float(ks_2samp(*_samples(scores, reference))[1])
+    found: Any = ks_2samp(*_samples(scores, reference))
+    return float(found.pvalue)
 
 
 def js_distance(scores: ArrayLike, reference: ArrayLike, bins: int = JS_BINS) -> float:
