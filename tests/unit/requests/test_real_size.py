@@ -17,7 +17,7 @@ from unsee.data.mllmu import write_rows
 
 PEOPLE, FORGOTTEN, CELEBRITIES = 500, 25, 153
 PHOTO_BYTES = {"image": 200_000, "images": 150_000}
-# Under half of the photos. A row group of the Test_Set is 29 MB, and Arrow holds a few copies of one.
+# Under half of the photos. A row group of the Test_Set is 29 MB; Arrow holds a few copies of one.
 BOUND_MB = 160
 
 READ = """
