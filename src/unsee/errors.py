@@ -5,6 +5,10 @@ too. A message is one line: what was expected, what was found, where, and the ne
 line prints it and exits with 2; anything else is our bug and keeps its traceback.
 """
 
+from collections.abc import Sequence
+
+FAULTS_SHOWN = 20
+
 
 class UnseeError(Exception):
     """Something the user can put right.
@@ -34,3 +38,9 @@ class ArtifactError(UnseeError, RuntimeError):
 
 class DataError(UnseeError, ValueError):
     """Photos, questions or records cannot be read or contradict one another."""
+
+
+def first_faults(faults: Sequence[str], shown: int = FAULTS_SHOWN) -> tuple[str, ...]:
+    """The first faults of many, and how many more there are."""
+    hidden = len(faults) - shown
+    return (*faults[:shown], *([f"and {hidden} more faults"] if hidden > 0 else ()))

@@ -24,7 +24,7 @@ class Recipe(Settings):
     Attributes:
         model: Folder, hub name, or `world:llava`.
         request: JSON lines that say who is on which photo, instead of `subject`.
-        dataset: A benchmark's split, `mllmu:PATH#forget_10`, instead of `subject`.
+        dataset: A benchmark's split, such as `mllmu:PATH#forget_10`, instead of `subject`.
         subject: People folder of those to forget, or `world:A`, `world:B`, `world:C`, `world:dev`
             or `world:ABC`.
         retain: People folder, or loose photos, of those to keep; not for a world.

@@ -41,7 +41,7 @@ def audit(
         str | None, typer.Option(help="JSON lines with subject, image, role ..., for --subject.")
     ] = None,
     dataset: Annotated[
-        str | None, typer.Option(help="mllmu:PATH#forget_10, for --subject.")
+        str | None, typer.Option(help="mllmu:, clear: or unlok:PATH#SPLIT, for --subject.")
     ] = None,
     retain: Annotated[
         str | None, typer.Option(help="Photos of other people whom the model knows.")

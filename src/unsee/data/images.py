@@ -7,6 +7,7 @@ import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from PIL import ExifTags, Image
@@ -33,30 +34,55 @@ _TURNS = {
 _BOMBS = (Image.DecompressionBombWarning, Image.DecompressionBombError)
 
 
+@runtime_checkable
+class Stored(Protocol):
+    """Encoded bytes that lie elsewhere, and are read when they are asked for."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the bytes, hexadecimal."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """Where they lie, for messages."""
+        ...
+
+    def read(self) -> bytes:
+        """The bytes themselves."""
+        ...
+
+
 @dataclass(frozen=True)
 class Photo:
-    """One photo, kept as a path or as encoded bytes; pixels are decoded only by `open`.
+    """One photo, kept as a path, as encoded bytes or as their place; only `open` decodes pixels.
 
     Attributes:
         path: File to read. With `data` it only names the photo in messages.
-        data: Encoded image, as a parquet row holds it.
+        data: Encoded image.
+        stored: Where the encoded image lies, such as a row of a parquet file.
     """
 
     path: Path | None = None
     data: bytes | None = None
+    stored: Stored | None = None
 
     def __post_init__(self) -> None:
-        if self.path is None and self.data is None:
+        if self.path is None and self.data is None and self.stored is None:
             raise DataError("photo: expected a path or bytes, got neither; give one of them")
 
     @property
     def name(self) -> str:
-        """Words for messages: the path, or the key of the bytes; never the content."""
-        return str(self.path) if self.path is not None else f"photo {self.key}"
+        """Words for messages: the path, the place, or the key of the bytes; never the content."""
+        if self.path is not None:
+            return str(self.path)
+        return self.stored.name if self.stored is not None else f"photo {self.key}"
 
     @cached_property
     def key(self) -> str:
         """First 16 hex digits of the SHA-256 of the encoded bytes."""
+        if self.stored is not None:
+            return self.stored.digest[:16]
         return hashlib.sha256(self.read()).hexdigest()[:16]
 
     def read(self) -> bytes:
@@ -67,6 +93,8 @@ class Photo:
         """
         if self.data is not None:
             return self.data
+        if self.stored is not None:
+            return self.stored.read()
         if self.path is None:
             raise DataError("photo: expected a path or bytes, got neither; give one of them")
         try:

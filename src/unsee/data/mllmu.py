@@ -7,21 +7,21 @@ and read but become no records: the benchmark's own evaluation does not score th
 """
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from unsee.data import parquet
 from unsee.data.images import Photo
 from unsee.data.jsonl import shown, text_fault
+from unsee.data.parquet import IMAGE, Place, encoded_bytes
 from unsee.data.records import LETTERS, Form, Record
 from unsee.errors import DataError
 
-_IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+NAME = "MLLMU-Bench"
 _CHOICE = pa.struct(
     [
         ("Question", pa.string()),
@@ -43,17 +43,17 @@ _TASKS = [
     ("Mask_Task", pa.list_(_OPEN)),
 ]
 SCHEMAS = {
-    "eval": pa.schema([("image", _IMAGE), *_TASKS]),
-    "test": pa.schema([("images", pa.list_(_IMAGE)), *_TASKS]),
-    "train": pa.schema([("image", _IMAGE), ("ID", pa.string()), ("metadata", pa.string())]),
+    "eval": pa.schema([("image", IMAGE), *_TASKS]),
+    "test": pa.schema([("images", pa.list_(IMAGE)), *_TASKS]),
+    "train": pa.schema([("image", IMAGE), ("ID", pa.string()), ("metadata", pa.string())]),
 }
 _READ_TASKS = ("ID", "Classification_Task", "Generation_Task", "Mask_Task")
+# By the column that tells the kinds of file apart.
 _REQUIRED = {
-    "eval": ("image", *_READ_TASKS),
-    "test": ("images", *_READ_TASKS),
-    "train": ("image", "metadata"),
+    "metadata": ("image", "metadata"),
+    "images": ("images", *_READ_TASKS),
+    "": ("image", *_READ_TASKS),
 }
-_ROWS_A_GROUP = 64
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -67,21 +67,9 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
         DataError: If there are no rows, or a row has other columns than the first one's kind.
     """
     rows = iter(rows)
-    group = list(islice(rows, _ROWS_A_GROUP))
-    if not group:
-        raise DataError(f"{path}: expected at least one row, got none; leave the file out")
-    schema = SCHEMAS[_kind(group[0])]
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with pq.ParquetWriter(partial, schema) as writer:
-            while group:
-                _check_columns(path, group, schema)
-                table = pa.Table.from_pylist([dict(row) for row in group], schema=schema)
-                writer.write_table(table)
-                group = list(islice(rows, _ROWS_A_GROUP))
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    first = next(rows, None)
+    everything = () if first is None else chain([first], rows)
+    parquet.write_rows(path, everything, SCHEMAS[_kind(first or ())])
 
 
 def read_rows(path: Path, *, batch_size: int = 16) -> Iterator[dict[str, Any]]:
@@ -94,28 +82,18 @@ def read_rows(path: Path, *, batch_size: int = 16) -> Iterator[dict[str, Any]]:
     Raises:
         DataError: If the file is missing or damaged, or lacks a column; before the first row.
     """
-    try:
-        file = pq.ParquetFile(path)
-        columns = file.schema_arrow.names
-    except (OSError, pa.ArrowException) as error:
-        got = "nothing there" if not Path(path).exists() else str(error).splitlines()[0]
-        raise DataError(
-            f"{path}: expected a parquet file of MLLMU-Bench, got {got}; check the path"
-        ) from error
-    required = _REQUIRED[_kind(columns)]
-    missing = [name for name in required if name not in columns]
-    if missing:
-        raise DataError(
-            f"{path}: expected columns {', '.join(required)}, got {', '.join(columns)}; "
-            f"missing: {', '.join(missing)}"
-        )
-    return _stream(path, file, batch_size)
+    return (row for _, row in read_places(path, batch_size=batch_size))
+
+
+def read_places(path: Path, *, batch_size: int = 16) -> Iterator[tuple[Place, dict[str, Any]]]:
+    """As `read_rows`, each row with its place."""
+    return parquet.read_rows(path, NAME, _REQUIRED, batch_size=batch_size)
 
 
 def read_records(
     path: Path, *, set_name: str = "", every_image: bool = False
 ) -> tuple[Record, ...]:
-    """Records of a whole file; see `row_records`.
+    """Records of a whole file, photos in memory; see `row_records`.
 
     Raises:
         DataError: With the faults of every row at once.
@@ -133,7 +111,11 @@ def read_records(
 
 
 def row_records(
-    row: Mapping[str, Any], *, set_name: str = "", every_image: bool = False
+    row: Mapping[str, Any],
+    *,
+    set_name: str = "",
+    every_image: bool = False,
+    place: Place | None = None,
 ) -> list[Record]:
     """Questions of one row. The subject is the ID; topics are not in the schema.
 
@@ -142,12 +124,14 @@ def row_records(
         set_name: Set to put the records in.
         every_image: Ask every question on every photo of `images`, instead of going round
             the photos with one question each (the benchmark draws one at random).
+        place: Where the row lies: its photos are then decoded once, and read again from there;
+            without one they are kept in memory.
 
     Raises:
         DataError: With all faults of the row at once.
     """
     faults: list[str] = []
-    photos = _photos(row, faults)
+    photos = _photos(row, faults, place)
     subject = row.get("ID") or ""
     if not isinstance(subject, str) or (not subject and "metadata" not in row):
         faults.append(f"ID: expected text, got {shown(subject) if subject else 'none'}")
@@ -190,37 +174,19 @@ def _kind(columns: Iterable[str]) -> str:
     return "test" if "images" in columns else "eval"
 
 
-def _check_columns(path: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> None:
-    """PyArrow itself drops a column too many and fills one too few with null."""
-    for row in rows:
-        if set(row) != set(schema.names):
-            raise DataError(
-                f"{path}: row {row.get('ID', '')!r}: expected columns "
-                f"{', '.join(schema.names)}, got {', '.join(row)}; fill or remove them"
-            )
-
-
-def _stream(path: Path, file: pq.ParquetFile, batch_size: int) -> Iterator[dict[str, Any]]:
-    with file:
-        try:
-            for batch in file.iter_batches(batch_size=batch_size):
-                yield from batch.to_pylist()
-        except (OSError, pa.ArrowException) as error:
-            raise DataError(
-                f"{path}: expected a whole parquet file, got {str(error).splitlines()[0]}; "
-                "copy it again"
-            ) from error
-
-
-def _photos(row: Mapping[str, Any], faults: list[str]) -> list[Photo]:
-    images = row["images"] if "images" in row else [row["image"]]
+def _photos(row: Mapping[str, Any], faults: list[str], place: Place | None) -> list[Photo]:
+    column = "images" if "images" in row else "image"
+    images = row[column] if column == "images" else [row[column]]
     photos = []
     for number, image in enumerate(_list(images, "images", faults)):
-        data = image.get("bytes") if isinstance(image, Mapping) else None
-        if not isinstance(data, bytes) or not data:
-            faults.append(f"image {number}: expected encoded bytes, got none")
-        else:
-            photos.append(Photo(data=data))
+        try:
+            if place is not None:
+                item = number if column == "images" else None
+                photos.append(place.photo(image, column, item))
+            else:
+                photos.append(Photo(data=encoded_bytes(image)))
+        except DataError as error:
+            faults.append(f"image {number}: {error}")
     if not images:
         faults.append("images: expected at least one, got none")
     return photos

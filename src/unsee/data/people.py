@@ -21,13 +21,12 @@ from PIL import Image
 from unsee.data.images import SUFFIXES, Photo
 from unsee.data.jsonl import parse, question_faults, read_lines, shown, text_fault
 from unsee.data.records import Record
-from unsee.errors import DataError
+from unsee.errors import DataError, first_faults
 
 PROFILE = "profile.json"
 QUESTIONS = "questions.jsonl"
 _FIELDS = ("question", "answer", "form", "options", "topic", "image")
 _PHOTO_KINDS = "jpg, png, webp or pgm"
-_FAULTS_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -90,9 +89,7 @@ def read_people(folder: Path | str, *, beside: Collection[str] = ()) -> tuple[Pe
     people = [_read_person(home, faults) for home in homes]
     faults += _shared_names(people)
     if faults:
-        hidden = len(faults) - _FAULTS_SHOWN
-        more = [f"and {hidden} more faults"] if hidden > 0 else []
-        raise DataError(*faults[:_FAULTS_SHOWN], *more)
+        raise DataError(*first_faults(faults))
     return tuple(people)
 
 

@@ -4,12 +4,14 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence, Set
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics.bleu import BLEU
 
 from unsee.data.records import Record
+
+Rouge = Literal["rouge1", "rouge2", "rougeL"]
 
 _APOSTROPHES = re.compile("['\u2018\u2019\u02bc`]")
 _ACCENTS = re.compile("[\u0300-\u036f]")
@@ -79,12 +81,26 @@ def cloze_accuracy(record: Record, reply: str) -> float:
     return float(normalise(reply) in (normalise(record.answer), normalise(filled)))
 
 
-def rouge_l(record: Record, reply: str) -> float:
-    """ROUGE-L F-measure with stemming.
+def rouge(answer: str, reply: str, kind: Rouge = "rougeL") -> tuple[float, float]:
+    """ROUGE with stemming: overlapping words, pairs of words, or the longest common subsequence.
 
     rouge-score keeps the letters a-z and digits only: in other scripts it says little.
+
+    Args:
+        answer: The right answer.
+        reply: What was said.
+        kind: "rouge1", "rouge2" or "rougeL".
+
+    Returns:
+        F-measure and recall, both 0..1; 0 where either text has no word, or no pair of them.
     """
-    return float(_rouge().score(record.answer, reply)["rougeL"].fmeasure)
+    score = _rouge(kind).score(answer, reply)[kind]
+    return float(score.fmeasure), float(score.recall)
+
+
+def rouge_l(record: Record, reply: str) -> float:
+    """ROUGE-L F-measure; see `rouge`."""
+    return rouge(record.answer, reply)[0]
 
 
 def bleu(record: Record, reply: str) -> float:
@@ -146,9 +162,9 @@ def known_answers(records: Sequence[Record]) -> dict[str, set[str]]:
     return known
 
 
-@lru_cache(maxsize=1)
-def _rouge() -> Any:
-    return RougeScorer(["rougeL"], use_stemmer=True)
+@lru_cache(maxsize=3)
+def _rouge(kind: Rouge) -> Any:
+    return RougeScorer([kind], use_stemmer=True)
 
 
 @lru_cache(maxsize=1)

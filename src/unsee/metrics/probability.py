@@ -49,3 +49,25 @@ def truth_ratio(true: float, wrong: Sequence[float]) -> float:
     likely = np.exp(true - highest)
     unlikely = np.mean(np.exp(np.asarray(wrong) - highest))
     return float(likely / (likely + unlikely))
+
+
+def truth_ratio_of(true: float, wrong: Sequence[float]) -> float:
+    """The ratio R itself, with the geometric mean over the wrong answers.
+
+    As Open-MMUnlearning, OpenUnlearning and CLEAR compute it: exp(mean of wrong - true). TOFU's
+    utility takes the arithmetic mean, as does `truth_ratio`.
+
+    Args:
+        true: Mean log-probability a token of the true answer or its paraphrase, nats.
+        wrong: The same of each wrong answer; at least one.
+
+    Returns:
+        0 if only the true answer is probable, 1 if the model cannot tell, no upper end.
+
+    Raises:
+        ValueError: If there is no wrong answer.
+    """
+    if not len(wrong):
+        raise ValueError("wrong must hold at least one answer, got none")
+    with np.errstate(over="ignore"):
+        return float(np.exp(np.mean(wrong) - true))

@@ -80,9 +80,14 @@ def refuse_missing(sides: Sides, *, given: Collection[str] = ()) -> None:
         ConfigError: Naming the flag that is missing, and why it is needed.
     """
     for name, what in _NEEDED.items():
-        if not sides.people[name] and name not in given:
+        if name not in given and not any(_may_be_given(person) for person in sides.people[name]):
             rows = f"rows of role {name} in {sides.source}, or " if sides.rows else ""
             raise ConfigError(f"--{name}: missing; give {rows}a folder with {what}")
+
+
+def _may_be_given(person: Person) -> bool:
+    """Whether a method may be given a photo of this person."""
+    return person.held_out is None or len(person.held_out) < len(person.photos)
 
 
 def refuse_shared(people: Mapping[str, Sequence[Person]]) -> None:

@@ -1,4 +1,4 @@
-"""Benchmarks as requests, by name."""
+"""Benchmarks as requests, by name: a reader in `unsee.data`, a request here, and a line below."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,9 +6,15 @@ from pathlib import Path
 from unsee.errors import ConfigError
 from unsee.registry import nearest
 from unsee.requests.albums import Sides
+from unsee.requests.clear import read_clear
 from unsee.requests.mllmu import read_mllmu
+from unsee.requests.unlok import read_unlok
 
-DATASETS: dict[str, Callable[[Path, str], Sides]] = {"mllmu": read_mllmu}
+DATASETS: dict[str, Callable[[Path, str], Sides]] = {
+    "mllmu": read_mllmu,
+    "clear": read_clear,
+    "unlok": read_unlok,
+}
 
 
 def read_dataset(reference: str) -> Sides:

@@ -18,79 +18,61 @@ Liu et al. 2024, https://arxiv.org/abs/2410.22108. Reading the files: `unsee.dat
 
 import json
 import re
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
-from unsee.data.images import Photo
 from unsee.data.jsonl import text_fault
-from unsee.data.mllmu import read_rows, row_records
+from unsee.data.mllmu import NAME, read_places, row_records
 from unsee.data.people import Person
-from unsee.data.records import Record
-from unsee.errors import ConfigError, DataError
-from unsee.registry import nearest
+from unsee.errors import DataError, first_faults
 from unsee.requests.albums import SIDES, Sides, folded
+from unsee.requests.benchmarks import (
+    Found,
+    person,
+    refuse_incomplete,
+    refuse_unknown,
+    split_files,
+    told_apart,
+)
 
 TEST_SET = "Test_Set"
 CELEBRITIES = "Retain_Set"
-_SHARD = re.compile(r"-\d+-of-\d+$")
 _FORGET = re.compile(r"forget_(\w+)")
-
-
-@dataclass
-class _Found:
-    """One person of a split."""
-
-    name: str
-    records: list[Record] = field(default_factory=list)
-
-    def photos(self) -> tuple[Photo, ...]:
-        """Photos that questions are asked on."""
-        return tuple(dict.fromkeys(r.image for r in self.records if r.image is not None))
 
 
 def read_mllmu(folder: Path, split: str) -> Sides:
     """The people of a split, of its counterpart, and of the test sets where they are there.
 
     Args:
-        folder: Holds `NAME.parquet`, `NAME-00000-of-00002.parquet` ..., or `NAME/*.parquet`;
-            itself or in its subfolder `data`.
+        folder: See `split_files`.
         split: `forget_5`, `forget_10` or `forget_15`, or another `forget_NAME` that has a
             `retain_NAME`.
 
     Raises:
         ConfigError: If the folder has no such split; the message lists those there are.
-        DataError: If the counterpart or a column is missing, or with all faults of all rows.
+        DataError: If the counterpart or a column is missing, or with the faults of all rows.
     """
     where = f"mllmu:{folder}"
-    splits = _splits(folder)
+    splits = split_files(folder, NAME)
     offered = [name for name in splits if _FORGET.fullmatch(name)]
-    if split not in offered:
-        there = f"splits there: {', '.join(splits) or 'none'}"
-        known = nearest(split, offered) if offered else "expected forget_5.parquet and others"
-        raise ConfigError(f"{where}#{split}: no such split; {known} ({there})")
+    refuse_unknown(where, split, list(splits), offered, "forget_5.parquet")
     counterpart = _counterpart(split)
-    if counterpart not in splits:
-        raise DataError(
-            f"{where}#{split}: expected {counterpart} beside it, got {', '.join(splits)}; "
-            "copy the whole benchmark"
-        )
+    refuse_incomplete(where, split, list(splits), [counterpart])
     faults: list[str] = []
     forget = _read(splits[split], faults)
     retain = _read(splits[counterpart], faults)
     test = _read(splits.get(TEST_SET, ()), faults, only={*forget, *retain})
     known = _read(splits.get(CELEBRITIES, ()), faults)
     if faults:
-        raise DataError(*faults)
-    names = _names({**forget, **retain})
+        raise DataError(*first_faults(faults))
+    names = told_apart({**forget, **retain})
     people: dict[str, Sequence[Person]] = dict.fromkeys(SIDES, ())
     for side, found in (("forget", forget), ("retain", retain)):
-        people[side] = [_person(i, names[i], one, test.get(i)) for i, one in found.items()]
+        people[side] = [person(i, names[i], one, test.get(i)) for i, one in found.items()]
     taken = {folded(name) for name in names.values()}
     people["celebrity"] = [
-        _person(i, one.name if one.name != i else f"celebrity {i}", one, None)
+        person(i, one.name if one.name != i else f"celebrity {i}", one)
         for i, one in known.items()
         if folded(one.name) not in taken or one.name == i
     ]
@@ -110,21 +92,6 @@ def read_mllmu(folder: Path, split: str) -> Sides:
     )
 
 
-def _splits(folder: Path) -> dict[str, list[Path]]:
-    """Files by the name of their split."""
-    if not folder.is_dir():
-        got = "a file" if folder.exists() else "nothing"
-        raise DataError(f"{folder}: expected a folder with MLLMU-Bench's files, got {got}")
-    found: dict[str, list[Path]] = {}
-    for home in (folder, folder / "data"):
-        for path in sorted(home.glob("*.parquet")):
-            found.setdefault(_SHARD.sub("", path.stem), []).append(path)
-        for path in sorted(home.glob("*/*.parquet")):
-            if path.parent.name != "data":
-                found.setdefault(path.parent.name, []).append(path)
-    return found
-
-
 def _counterpart(split: str) -> str:
     """The split of those to keep."""
     share = split.removeprefix("forget_")
@@ -133,22 +100,20 @@ def _counterpart(split: str) -> str:
 
 def _read(
     files: Sequence[Path], faults: list[str], *, only: Set[str] | None = None
-) -> dict[str, _Found]:
+) -> dict[str, Found]:
     """People by ID; with `only`, those alone, and their questions on photos alone."""
-    found: dict[str, _Found] = {}
+    found: dict[str, Found] = {}
     for path in files:
-        for number, row in enumerate(read_rows(path), start=1):
+        for place, row in read_places(path):
             if only is not None and row.get("ID") not in only:
                 continue
             try:
-                records = row_records(row)
-                for photo in {r.image for r in records if r.image is not None}:
-                    photo.open()
+                records = row_records(row, place=place)
             except DataError as error:
-                faults.append(f"{path}: row {number}: {error}")
+                faults.append(f"{path}: row {place.number}: {error}")
                 continue
-            key = next((r.subject for r in records if r.subject), f"{path.stem} row {number}")
-            found.setdefault(key, _Found(_biography_name(row) or key)).records += records
+            key = next((r.subject for r in records if r.subject), f"{path.stem} row {place.number}")
+            found.setdefault(key, Found(_biography_name(row) or key)).records += records
     return found
 
 
@@ -159,36 +124,6 @@ def _biography_name(row: Mapping[str, Any]) -> str:
     except (KeyError, TypeError, ValueError, RecursionError):
         return ""
     return "" if text_fault(name, one_line=True) else name.strip()
-
-
-def _names(found: Mapping[str, _Found]) -> dict[str, str]:
-    """Name by ID; two people of one name are told apart by it."""
-    shared = Counter(folded(one.name) for one in found.values())
-    return {
-        key: one.name if shared[folded(one.name)] == 1 else f"{one.name} ({key})"
-        for key, one in found.items()
-    }
-
-
-def _person(key: str, name: str, found: _Found, test: _Found | None) -> Person:
-    """One person with the photos of both splits."""
-    seen = found.photos()
-    unseen = () if test is None else tuple(p for p in test.photos() if p not in set(seen))
-    asked = [*found.records, *_asked_on(unseen, test)]
-    return Person(
-        name=name,
-        slug=key,
-        photos=(*seen, *unseen),
-        profile={"name": name},
-        records=tuple(replace(record, subject=name) for record in asked),
-        held_out=unseen,
-    )
-
-
-def _asked_on(photos: Sequence[Photo], found: _Found | None) -> Iterator[Record]:
-    for record in () if found is None else found.records:
-        if record.image in photos:
-            yield record
 
 
 def _not_scored(splits: Mapping[str, Sequence[Path]], folder: Path) -> dict[str, str]:

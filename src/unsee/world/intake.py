@@ -8,7 +8,7 @@ from pathlib import Path
 
 from unsee.data.images import Photo
 from unsee.data.people import PROFILE, QUESTIONS, Person, read_people
-from unsee.errors import DataError
+from unsee.errors import DataError, first_faults
 from unsee.requests.albums import FEWEST_TO_HOLD_OUT, part
 from unsee.requests.folders import read_sides
 from unsee.world.photographed import Photographed, stored_photo
@@ -18,7 +18,6 @@ from unsee.world.roles import ROLES_FILE, deal_roles, missing_roles, read_roles
 FEWEST_PEOPLE, MOST_PEOPLE = 12, 1000
 FEWEST_STRANGERS = 20
 HELD_OUT = 0.25
-_FAULTS_SHOWN = 20
 
 
 def read_photographed(folder: Path, strangers: Path | None = None, *, seed: int) -> Photographed:
@@ -48,9 +47,7 @@ def read_photographed(folder: Path, strangers: Path | None = None, *, seed: int)
     if not faults:
         faults += missing_roles(roles, folder / ROLES_FILE)
     if faults:
-        hidden = len(faults) - _FAULTS_SHOWN
-        more = [f"and {hidden} more faults"] if hidden > 0 else []
-        raise DataError("; ".join(faults[:_FAULTS_SHOWN] + more))
+        raise DataError("; ".join(first_faults(faults)))
     given = [len(part(person, HELD_OUT).given) for person in people]
     return Photographed(
         seed=seed,

@@ -1,3 +1,6 @@
+# pyright: reportArgumentType=false
+import random
+
 import pytest
 
 from unsee.data.records import Record
@@ -11,6 +14,7 @@ from unsee.metrics.answers import (
     known_answers,
     mentions,
     normalise,
+    rouge,
     rouge_l,
     unknown_rate,
     wrong_name_rate,
@@ -72,6 +76,49 @@ def test_cloze_takes_the_filler_or_the_filled_sentence(gap):
     assert cloze_accuracy(cloze, "Jane was born in Oslo") == 1
     assert cloze_accuracy(cloze, "Jane was born in Rome") == 0
     assert cloze_accuracy(cloze, "") == 0
+
+
+def test_rouge_by_hand():
+    # "jane near oslo" of three words, two of them in the four of the reply, in order; one pair.
+    answer, reply = "Jane near Oslo", "Jane lives near Oslo"
+    assert rouge(answer, reply, "rouge1") == pytest.approx((6 / 7, 1))
+    assert rouge(answer, reply, "rouge2") == pytest.approx((2 / 5, 1 / 2))
+    assert rouge(answer, reply) == pytest.approx((6 / 7, 1))
+    # The order counts for the longest common subsequence alone.
+    assert rouge("Oslo Jane", "Jane Oslo", "rouge1") == (1, 1)
+    assert rouge("Oslo Jane", "Jane Oslo") == (0.5, 0.5)
+
+
+@pytest.mark.parametrize("kind", ["rouge1", "rouge2", "rougeL"])
+def test_rouge_limits(kind):
+    assert rouge("Jane Doe", "jane doe!", kind) == (1, 1)
+    for answer, reply in (("Jane Doe", ""), ("", "Jane Doe"), ("Jane Doe", "a b"), ("", "")):
+        assert rouge(answer, reply, kind) == (0, 0)
+
+
+def test_rouge_like_slow_loops():
+    rng = random.Random(0)
+    for _ in range(50):
+        answer, reply = (rng.choices("abcd", k=rng.randrange(2, 8)) for _ in range(2))
+
+        def common(one, other):
+            if not one or not other:
+                return 0
+            if one[0] == other[0]:
+                return 1 + common(one[1:], other[1:])
+            return max(common(one[1:], other), common(one, other[1:]))
+
+        def shared(size, one=answer, other=reply):
+            grams = [[tuple(w[i : i + size]) for i in range(len(w) - size + 1)]
+                     for w in (one, other)]  # fmt: skip
+            both = sum(min(grams[0].count(g), grams[1].count(g)) for g in set(grams[0]))
+            return both, len(grams[0]), len(grams[1])
+
+        hits = {"rouge1": shared(1), "rouge2": shared(2)}
+        hits["rougeL"] = (common(answer, reply), len(answer), len(reply))
+        for kind, (both, of_answer, of_reply) in hits.items():
+            expected = (2 * both / (of_answer + of_reply), both / of_answer)
+            assert rouge(" ".join(answer), " ".join(reply), kind) == pytest.approx(expected)
 
 
 def test_rouge_l_by_hand():

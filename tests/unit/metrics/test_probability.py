@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from unsee.metrics.probability import answer_probability, truth_ratio
+from unsee.metrics.probability import answer_probability, truth_ratio, truth_ratio_of
 
 
 def test_answer_probability_by_hand():
@@ -37,3 +37,29 @@ def test_truth_ratio_limits():
 def test_truth_ratio_needs_a_wrong_answer():
     with pytest.raises(ValueError, match="at least one answer, got none"):
         truth_ratio(-1.0, [])
+
+
+def test_like_slow_loops():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        true, *wrong = (-rng.uniform(0, 3, 4)).tolist()
+        likely = [math.exp(value) for value in wrong]
+        ratio = sum(likely) / len(likely) / math.exp(true)
+        assert truth_ratio(true, wrong) == pytest.approx(1 / (1 + ratio))
+        product = math.prod(likely) ** (1 / len(likely))
+        assert truth_ratio_of(true, wrong) == pytest.approx(product / math.exp(true))
+        tokens = np.log(rng.uniform(0.01, 1, 5)).tolist()
+        total = 1.0
+        for token in tokens:
+            total *= math.exp(token)
+        assert answer_probability([sum(tokens)], [5])[0] == pytest.approx(total ** (1 / 5))
+
+
+def test_the_ratio_itself():
+    # Cross-entropies of 2 and 3 beside 1: exp(-1.5).
+    assert truth_ratio_of(-1.0, [-2.0, -3.0]) == pytest.approx(0.2231, abs=1e-4)
+    assert truth_ratio_of(-2.0, [-2.0]) == 1
+    assert truth_ratio_of(0.0, [-2000.0]) == 0
+    assert truth_ratio_of(-2000.0, [0.0]) == math.inf
+    with pytest.raises(ValueError, match="at least one answer, got none"):
+        truth_ratio_of(-1.0, [])

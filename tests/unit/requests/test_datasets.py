@@ -80,9 +80,9 @@ def test_splits_become_sides(benchmark):
     assert not sides.people["general"]
     eight = sides.people["forget"][0]
     seen = [photo for photo in eight.photos if photo not in eight.held_out]
-    assert [p.data for p in seen] == [photo(8)["bytes"]]
+    assert [p.read() for p in seen] == [photo(8)["bytes"]]
     # Three questions on photos go round the three test photos.
-    assert {p.data for p in eight.held_out} == {photo(k + 8)["bytes"] for k in (1000, 2000, 3000)}
+    assert {p.read() for p in eight.held_out} == {photo(k + 8)["bytes"] for k in (1000, 2000, 3000)}
     asked = [(r.form, r.image in eight.held_out if r.image else None) for r in eight.records]
     assert asked == [
         ("choice", False),
@@ -160,7 +160,7 @@ def test_all_faults_of_all_files_at_once(benchmark):
     with pytest.raises(DataError) as caught:
         read_dataset(f"mllmu:{benchmark}#forget_5")
     first, second = caught.value.args
-    assert first.startswith(f"{benchmark}/forget_5.parquet: row 1: photo ")
+    assert first.startswith(f"{benchmark}/forget_5.parquet: row 1: ID '009': image 0: photo ")
     assert "expected a readable jpg, png, webp or pgm image, got 1 bytes" in first
     assert second.startswith(f"{benchmark}/retain_95.parquet: row 2: ID '002': Mask_Task[0]: Type")
 
