@@ -34,7 +34,7 @@ def test_no_weight_of_one_side_moves_when_the_other_is_tuned(
 
 
 def test_some_layers_alone_can_be_adapted(tiny_vlm):
-    method = GradDiff(parts=("language.layers[-1]",), lora_rank=2)
+    method = GradDiff.model_validate({"parts": ["language.layers[-1]"], "lora_rank": 2})
     targets = method.lora_targets(tiny_vlm)
     last = tiny_vlm.layout.parameter_names(tiny_vlm.model, ["language.layers[-1]"])
     assert targets
@@ -42,11 +42,11 @@ def test_some_layers_alone_can_be_adapted(tiny_vlm):
 
 
 def test_adapters_on_the_head_alone_are_refused(tiny_vlm):
-    method = GradDiff(parts=("head",), lora_rank=2)
+    method = GradDiff.model_validate({"parts": ["head"], "lora_rank": 2})
     with pytest.raises(LayoutError, match="lora_rank=2: no linear layer in parts head; add vision"):
         method.lora_targets(tiny_vlm)
 
 
 def test_an_unknown_part_is_named(tiny_vlm):
     with pytest.raises(LayoutError, match="'tower'"):
-        GradDiff(parts=("tower",)).trainable(tiny_vlm)
+        GradDiff.model_validate({"parts": ["tower"]}).trainable(tiny_vlm)
