@@ -37,7 +37,7 @@ def test_a_run_of_surgery_applies_and_comes_off_bit_for_bit(
     done = unsee(*words)
     assert done.exit_code == 0, done.output
     names = {path.name for path in (tmp_path / "run").iterdir()}
-    assert names == {"manifest.json", "weights.safetensors", "canary.safetensors"}
+    assert names == {"answers.jsonl", "manifest.json", "weights.safetensors", "canary.safetensors"}
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     assert manifest["method"]["name"] == name
     assert (manifest["kind"], manifest["cost"]["trained_parameters"]) == ("weights", 0)
