@@ -11,8 +11,9 @@ of LLaVA-1.5-7B, at most 1.1 MB; and, on the built-in world's model, the fit of 
 VKD with output terms on the same one, at most 0.05 times as long. VKD's wall time is taken as its
 preparation and 150 times the fastest of a few steps.
 
-Writes `docs/results/eraser-scale.{json,md}` in about four minutes. Only an idle machine gives times
-worth keeping.
+Times are CPU times of the one thread, which on an idle machine are wall times. Writes
+`docs/results/eraser-scale.{json,md}` in about four minutes; an idle machine gives the narrowest
+intervals.
 """
 
 import argparse
@@ -80,9 +81,9 @@ def fits(vlm: VLM, kept: int) -> dict[str, Any]:
     seconds = {}
     for photos in PHOTOS:
         split = split_of(photos, kept)
-        began = time.perf_counter()
+        began = time.process_time()
         method.fit(vlm, split, kept=at_hand)
-        seconds[str(photos)] = time.perf_counter() - began
+        seconds[str(photos)] = time.process_time() - began
     return {"kept_rows": len(at_hand.states), "seconds_by_photos": seconds}
 
 
@@ -98,9 +99,9 @@ def requests(vlm: VLM, rounds: int) -> dict[str, Any]:
         def run() -> Seconds:
             under = nullcontext() if eraser is None else erased(vlm, [eraser])
             with under, torch.inference_mode():
-                began = time.perf_counter()
+                began = time.process_time()
                 vlm.model(**inputs)
-                return {"prefill": time.perf_counter() - began}
+                return {"prefill": time.process_time() - began}
 
         return run
 
@@ -110,10 +111,10 @@ def requests(vlm: VLM, rounds: int) -> dict[str, Any]:
                 Pass(everywhere, everywhere, everywhere, True, here) for _ in range(DECISIONS)
             ]
             with torch.inference_mode():
-                began = time.perf_counter()
+                began = time.process_time()
                 for now in passes:
                     edit(hidden, now)
-                return {"decision": (time.perf_counter() - began) / DECISIONS}
+                return {"decision": (time.process_time() - began) / DECISIONS}
 
         return run
 
@@ -121,11 +122,11 @@ def requests(vlm: VLM, rounds: int) -> dict[str, Any]:
     prefills, decisions = {"without": prefill(None)}, {}
     for count in SUBJECTS:
         parts = [random_eraser(vlm, 1, fires=False, first=n) for n in range(count)]
-        began = time.perf_counter()
+        began = time.process_time()
         joined = parts[0].joined(parts[1:])
         edits = joined.edits(vlm)
         found[str(count)] = {
-            "joining_s": time.perf_counter() - began,
+            "joining_s": time.process_time() - began,
             "bytes_a_subject": held(joined) / count,
         }
         prefills[str(count)] = prefill(joined)
@@ -182,14 +183,14 @@ def beside_vkd(steps: int) -> dict[str, Any]:
     eraser.fit(vlm, split, kept=at_hand)
     seconds = []
     for _ in range(3):
-        began = time.perf_counter()
+        began = time.process_time()
         eraser.fit(vlm, split, kept=at_hand)
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.process_time() - began)
     whole_run = VKD().steps_for(split)
     stamps = []
     with restored(vlm.model):
-        began = time.perf_counter()
-        train(vlm, split, VKD(steps=steps), progress=lambda *_: stamps.append(time.perf_counter()))
+        began = time.process_time()
+        train(vlm, split, VKD(steps=steps), progress=lambda *_: stamps.append(time.process_time()))
     fastest = min(after - before for before, after in pairwise(stamps))
     # What comes before the first step, which is not slower than the preparation alone.
     prepare = stamps[0] - began - (stamps[1] - stamps[0])
@@ -239,8 +240,8 @@ def markdown(content: Mapping[str, Any]) -> str:
         "# The first and the thousandth forgotten person",
         "",
         f"Random LLaVA of {content['parameters'] / 1e6:,.0f} M parameters, float32, one thread; "
-        f"{content['device']}. Ratios are medians of rounds in which all cases take turns, with "
-        "the 95 % interval (bootstrap by round).",
+        f"{content['device']}. CPU seconds. Ratios are medians of rounds in which all "
+        "cases take turns, with the 95 % interval (bootstrap by round).",
         "",
         f"Made by `{content['command']}`.",
         "",
