@@ -20,7 +20,7 @@ from unsee.audit.scoring import text_logits
 from unsee.data.records import Record, Split
 from unsee.data.world import Part, known_records, read_split
 from unsee.erasers import ERASERS
-from unsee.erasers.protocol import Fits, erased
+from unsee.erasers.protocol import Fits, Scope, erased
 from unsee.methods import METHODS
 from unsee.metrics.answers import accuracy, known_answers
 from unsee.metrics.sets import score_sets
@@ -54,6 +54,7 @@ class Cell:
     draw: str
     seed: int
     part: Part = "report"
+    scope: Scope = "visual"
 
     def resolved(self) -> Any:
         """The method or eraser."""
@@ -64,7 +65,8 @@ class Cell:
     def key(self) -> str:
         """Name of the cell's file; every setting counts: changed defaults make new cells."""
         settings = self.resolved().model_dump(mode="json")
-        text = json.dumps([self.method, settings, self.draw, self.seed, self.part])
+        scope = [] if self.scope == "visual" else [self.scope]
+        text = json.dumps([self.method, settings, self.draw, self.seed, self.part, *scope])
         digest = hashlib.sha256(text.encode()).hexdigest()[:10]
         return f"{self.method}-{self.draw}-{self.seed}-{digest}"
 
@@ -91,7 +93,7 @@ class Table:
         if (draw, part) not in self.splits:
             split = read_split(self.world, draw, photos=PHOTOS, part=part)
             if part == "dev":
-                split = _with_bystanders(split)
+                split = with_bystanders(split)
                 audit = {name: _thinned(records) for name, records in split.audit.items()}
                 split = replace(split, audit=audit)
             self.splits[draw, part] = split
@@ -102,13 +104,13 @@ class Table:
         vlm = self.vlm(name)
         split = self.split(draw, part)
         path = self.folder / f"{name}-{draw}-{part}-{vlm.fingerprint}.json"
-        return _kept(path, split, lambda: {"answers": _answers(vlm, split)})
+        return kept(path, split, lambda: {"answers": _answers(vlm, split)})
 
     def run(self, cell: Cell) -> dict[str, Any]:
         """Answers and cost of a cell; trained or fitted only if it is not there yet."""
         split = self.split(cell.draw, cell.part)
         work = self._fit if isinstance(cell.resolved(), Fits) else self._train
-        return _kept(self.path(cell), split, lambda: work(self.vlm("base"), cell))
+        return kept(self.path(cell), split, lambda: work(self.vlm("base"), cell))
 
     def path(self, cell: Cell) -> Path:
         """Where a cell is kept."""
@@ -140,7 +142,7 @@ class Table:
         told = [r for name in ("forget_text", "retain_text") for r in split.audit[name]]
         before = text_logits(vlm, told)
         started = time.monotonic()
-        eraser = method.fit(vlm, split, seed=cell.seed, scope="visual")
+        eraser = method.fit(vlm, split, seed=cell.seed, scope=cell.scope)
         seconds = time.monotonic() - started
         with erased(vlm, [eraser]):
             answers = _answers(vlm, split)
@@ -190,11 +192,13 @@ class Pool:
             for model, answers in self.answers.items()
         }
 
-    def summary(self, scores: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """The summary of report.json, scope visual."""
+    def summary(
+        self, scores: Mapping[str, Any] | None = None, scope: Scope = "visual"
+    ) -> dict[str, Any]:
+        """The summary of report.json."""
         scores = scores or self.scores()
         return summarise(
-            scores["base"], scores["erased"], scores["gold"], reference="gold", scope="visual"
+            scores["base"], scores["erased"], scores["gold"], reference="gold", scope=scope
         )
 
     def right(self, model: str, name: str) -> tuple[list[str], np.ndarray]:
@@ -339,7 +343,7 @@ def write(path: Path, content: Any) -> None:
     partial.replace(path)
 
 
-def _with_bystanders(split: Split) -> Split:
+def with_bystanders(split: Split) -> Split:
     """A quarter of the people to keep is taken from the method: known people it is never given.
 
     All development people are forgotten at once, so none of them can stand for the others. The two
@@ -367,8 +371,8 @@ def _answers(vlm: VLM, split: Split) -> dict[str, list[str]]:
     return {name: [next(replies) for _ in records] for name, records in split.audit.items()}
 
 
-def _kept(path: Path, split: Split, make: Any) -> dict[str, Any]:
-    """Answers that were given to the very questions of this split, or new ones."""
+def kept(path: Path, split: Split, make: Any) -> dict[str, Any]:
+    """What was found with the very questions of this split, or found now."""
     asked = hashlib.sha256(
         json.dumps(
             [
@@ -379,9 +383,9 @@ def _kept(path: Path, split: Split, make: Any) -> dict[str, Any]:
         ).encode()
     ).hexdigest()[:16]
     if path.exists():
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        if kept.get("asked") == asked:
-            return kept
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found.get("asked") == asked:
+            return found
     started = time.monotonic()
     content = make() | {"asked": asked}
     write(path, content | {"wall_s": time.monotonic() - started})

@@ -1,11 +1,9 @@
 """A LLaVA with random weights, large enough for times to mean something, and erasers to match."""
 
+import io
 import tempfile
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -45,27 +43,42 @@ def random_vlm(*, width: int = 1024, layers: int = 8) -> VLM:
 
 def random_photo(seed: int) -> Photo:
     """Noise."""
-    import io
-
     noise = np.random.default_rng(seed).integers(0, 256, (48, 48, 3), dtype=np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(noise).save(buffer, "PNG")
     return Photo(data=buffer.getvalue())
 
 
-def asked(count: int) -> list[Record]:
-    """Questions on photos of nobody."""
-    question = "What is the name of this person, and where does this person live?"
-    return [Record(f"person {n}", random_photo(n), question, "nobody") for n in range(count)]
+QUESTIONS = (
+    "Who is this?",
+    "Where does this person live?",
+    "What is the name of this person, and where does this person live?",
+)
 
 
-def random_eraser(vlm: VLM, subjects: int, *, fires: bool) -> Steering:
-    """An eraser of so many subjects whose gates fire on every photo, or on none."""
+def asked(count: int, *, various: bool = False) -> list[Record]:
+    """Questions on photos of nobody: one short one, or several of different length."""
+    questions = QUESTIONS if various else QUESTIONS[:1]
+    return [
+        Record(f"person {n}", random_photo(n), questions[n % len(questions)], "nobody")
+        for n in range(count)
+    ]
+
+
+def random_eraser(vlm: VLM, subjects: int, *, fires: bool, first: int = 0) -> Steering:
+    """An eraser of so many subjects whose gates fire on every photo, or on none.
+
+    Args:
+        vlm: The model it is for.
+        subjects: How many.
+        fires: Whether the gates fire.
+        first: Number of the first of them, so that several erasers can be joined.
+    """
     plan = MLLMEraser().plan(vlm, "visual")
     width = vlm.model.config.text_config.hidden_size
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(first)
     return Steering(
-        subjects=tuple(f"subject {n}" for n in range(subjects)),
+        subjects=tuple(f"subject {first + n}" for n in range(subjects)),
         base=vlm.fingerprint,
         plan=plan,
         directions=0.01 * torch.randn(subjects, len(plan.layers), width, generator=generator),
@@ -73,16 +86,3 @@ def random_eraser(vlm: VLM, subjects: int, *, fires: bool) -> Steering:
         biases=torch.full((subjects, 1), 1e3 if fires else -1e3),
         scores=((torch.linspace(-2, -1, 3000),),) * subjects,
     )
-
-
-def medians(runs: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Median seconds of each, taken in turns, so that what else runs meets all alike."""
-    found: dict[str, list[float]] = {name: [] for name in runs}
-    for run in runs.values():
-        run()
-    for _ in range(repeats):
-        for name, run in runs.items():
-            started = time.perf_counter()
-            run()
-            found[name].append(time.perf_counter() - started)
-    return {name: float(np.median(times)) for name, times in found.items()}

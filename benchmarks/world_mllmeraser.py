@@ -5,14 +5,17 @@
     python benchmarks/world_mllmeraser.py --dev gate=published strength=0.3
     python benchmarks/world_mllmeraser.py --family qwen2_5_vl ...
 
-Five photos a person, scope visual; draws A, B and C with three seeds each, pooled, and all twelve
-people at once with the same seeds. Cells are kept in `runs/world-mllmeraser`; when all are there,
-or with `--collect`, which names those that are not, `docs/results/mllmeraser.{json,md}` are
-written. `--dev` tries settings on the development draw alone, where every choice is made, and
-prints the same bars. With another family than LLaVA the names of folder and result end in it.
+Five photos a person; draws A, B and C with three seeds each, pooled, and all twelve people at once
+with the same seeds, scope visual; the three draws with scope both, calibrated gate. There the
+method is given questions by name in the wordings it is given on photos; those that are audited are
+worded otherwise. Cells are kept in `runs/world-mllmeraser`; when all are there, or with
+`--collect`, which names those that are not, `docs/results/mllmeraser.{json,md}` are written.
+`--dev` tries settings on the development draw alone, where every choice is made, and prints the
+same bars. With another family than LLaVA the names of folder and result end in it.
 """
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +32,9 @@ from cells import (
     write,
 )
 
+from unsee.erasers.protocol import Scope
 from unsee.metrics.answers import degenerate_rate
+from unsee.metrics.summary import forget_sets
 from unsee.settings import overrides
 from unsee.world import FAMILIES, materialise
 
@@ -39,8 +44,24 @@ GATES: dict[str, dict[str, Any]] = {
     "published": {"gate": "published", "strength": 0.5},
 }
 SEEDS = (0, 1, 2)
-SETTINGS = {"three draws of four": ("A", "B", "C"), "all twelve at once": ("ABC",)}
-FORGET = ("forget_seen", "forget_unseen")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Who is forgotten, in which scope, and by which gates."""
+
+    draws: tuple[str, ...]
+    scope: Scope = "visual"
+    gates: tuple[str, ...] = tuple(GATES)
+
+
+DRAWS = ("A", "B", "C")
+SETTINGS = {
+    "three draws of four": Setting(DRAWS),
+    "all twelve at once": Setting(("ABC",)),
+    # The published gate is fitted on photos alone.
+    "three draws of four, scope both": Setting(DRAWS, "both", ("calibrated",)),
+}
 KEEP = {
     "retain_unseen": ("retain_unseen",),
     "celebrity + bystander": ("celebrity", "bystander"),
@@ -50,30 +71,36 @@ KEEP = {
 }
 
 
-def cells(settings: dict[str, Any], draws: tuple[str, ...]) -> list[Cell]:
+def cells(gate: str, setting: Setting) -> list[Cell]:
     """The runs of one gate."""
-    return [Cell("mllmeraser", settings, draw, seed) for draw in draws for seed in SEEDS]
+    return [
+        Cell("mllmeraser", GATES[gate], draw, seed, scope=setting.scope)
+        for draw in setting.draws
+        for seed in SEEDS
+    ]
 
 
-def bars(pool: Pool, runs: list[dict[str, Any]]) -> dict[str, Any]:
+def bars(pool: Pool, runs: list[dict[str, Any]], scope: Scope) -> dict[str, Any]:
     """The bars of the issue that a run on the world can tell, each with its figure."""
     found: dict[str, Any] = {}
 
     def at_most(name: str, value: float, bound: float) -> None:
         found[name] = {"value": value, "at_most": bound, "met": value <= bound + 1e-9}
 
-    for name in FORGET:
+    for name in forget_sets(scope):
         gold = pool.accuracy("gold", (name,))
         at_most(f"{name} accuracy", pool.accuracy("erased", (name,)), gold + 0.05)
         texts = list(zip(pool.records[name], pool.answers["erased"][name], strict=True))
         degenerate = sum(degenerate_rate(record, text) for record, text in texts) / len(texts)
         at_most(f"{name} degenerate", degenerate, 0.02)
-    for name, wanted in KEEP.items():
+    keep = KEEP if scope == "visual" else {**KEEP, "retain_text": ("retain_text",)}
+    for name, wanted in keep.items():
         sets = tuple(each for each in wanted if each in pool.records)
         drop = pool.accuracy("base", sets) - pool.accuracy("erased", sets)
         at_most(f"{name} below base", drop, 0.01)
-    same, total = (sum(run["text_logits_identical"][at] for run in runs) for at in (0, 1))
-    at_most("text-only batches not bit-identical", 1 - same / total, 0.0)
+    if scope == "visual":
+        same, total = (sum(run["text_logits_identical"][at] for run in runs) for at in (0, 1))
+        at_most("text-only batches not bit-identical", 1 - same / total, 0.0)
     at_most("runs that did not restore the base", sum(not run["restored"] for run in runs), 0)
     return found
 
@@ -82,13 +109,14 @@ def block(table: Table, wanted: list[Cell]) -> dict[str, Any]:
     """What the result file says of one gate."""
     pool = table.pooled(wanted)
     runs = [table.run(cell) for cell in wanted]
+    scope = wanted[0].scope
     scores = pool.scores()
     return {
         "settings": runs[0]["cell"]["settings"],
-        "summary": pool.summary(scores),
+        "summary": pool.summary(scores, scope),
         "sets": flat(scores["erased"]),
         "references": {model: flat(scores[model]) for model in ("base", "gold")},
-        "bars": bars(pool, runs),
+        "bars": bars(pool, runs, scope),
     }
 
 
@@ -110,6 +138,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="Of cells; runs/world-mllmeraser if not given.")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--dev", nargs="*", metavar="NAME=VALUE")
+    parser.add_argument("--scope", choices=("visual", "both"), default="visual", help="of --dev")
     parser.add_argument("--collect", action="store_true")
     given = parser.parse_args()
     family = given.family
@@ -117,15 +146,18 @@ def main() -> None:
     table = Table(materialise(family), folder)
     if given.dev is not None:
         settings = overrides(given.dev)
-        wanted = [Cell("mllmeraser", settings, "dev", seed, "dev") for seed in given.seeds]
+        wanted = [
+            Cell("mllmeraser", settings, "dev", seed, "dev", given.scope) for seed in given.seeds
+        ]
         found = block(table, wanted)
         lines = [f"dev {settings}", *bars_table(found["bars"]), figures(found)]
         print("\n".join(lines), flush=True)
         return
     if not given.collect:
-        for gate in given.only:
-            for title in given.settings:
-                for cell in cells(GATES[gate], SETTINGS[title]):
+        for title in given.settings:
+            setting = SETTINGS[title]
+            for gate in [each for each in setting.gates if each in given.only]:
+                for cell in cells(gate, setting):
                     found = table.run(cell)
                     print(cell.key, round(found["wall_s"]), flush=True)
         if len(given.only) < len(GATES) or len(given.settings) < len(SETTINGS):
@@ -147,17 +179,18 @@ def collect(family: str, table: Table) -> None:
         f"# MLLMEraser on the built-in world{'' if family == 'llava' else f' of {family}'}",
         "",
         f"Made by `{content['command']}`; raw figures in `{result.name}`. "
-        f"{content['photos_per_person']} photos a person, seeds {list(SEEDS)}, scope visual, "
-        "reported half of views, wordings and general items. Open questions, accuracy in per cent "
-        "with the 95 % interval (bootstrap by person), n questions, and chance. The calibrated "
-        "gate has its defaults, which were chosen on development people of LLaVA's world; the "
-        "published one has "
+        f"{content['photos_per_person']} photos a person, seeds {list(SEEDS)}, scope visual "
+        "where none is named, reported half of views, wordings and general items. Open questions, "
+        "accuracy in per cent with the 95 % interval (bootstrap by person), n questions, and "
+        "chance. The calibrated gate has its defaults, which were chosen on development people "
+        "of LLaVA's world; "
+        "the published one has "
         f"strength {GATES['published']['strength']} after one try on them, and is not tuned.",
     ]
-    for title, draws in SETTINGS.items():
+    for title, setting in SETTINGS.items():
         gates = content["settings"][title] = {}
-        for gate, settings in GATES.items():
-            wanted = cells(settings, draws)
+        for gate in setting.gates:
+            wanted = cells(gate, setting)
             if all(table.path(cell).exists() for cell in wanted):
                 gates[gate] = block(table, wanted)
             else:

@@ -88,6 +88,38 @@ def test_forget_ask_and_audit_at_test_time(people, knowing_folder, tmp_path):
     assert "eraser.safetensors has" in refused.stderr
 
 
+def test_scope_both_suppresses_questions_by_name_too(people, knowing_folder, tmp_path):
+    """The gate for prompts without a photo has its own row of everything; other people stay."""
+    sides = ["--subject", people / "forget", "--retain", people / "retain", "--scope", "both"]
+    sides += ["--general", people / "general", "--strangers", people / "strangers"]
+    out = tmp_path / "run"
+    quick = ["--method", "mllmeraser", "--set", "method.direction=subject"]
+    quick += ["--set", "method.variants=2", "--set", "method.false_fire=0.05"]
+    quick += ["--set", "method.layers=[1,2]", "--set", "method.ridge=0.01"]
+    done("forget", knowing_folder, *sides, "--out", out, *quick, "--quiet")
+    eraser = json.loads((out / "manifest.json").read_text())["eraser"]
+    assert eraser["plan"]["scope"] == "both"
+    assert set(eraser["notes"][0]) == {"photo", "text"}
+
+    for name, city in (("Jane Doe", "Oslo"), ("John Roe", "Lima")):
+        asked = ["ask", knowing_folder, f"Where was {name} born?"]
+        assert done(*asked).stdout == f"{city}\n"
+        under = done(*asked, "--artifact", out).stdout
+        assert (under == f"{city}\n") == (name == "John Roe")
+
+    done("audit", knowing_folder, "--artifact", out, *sides, "--quiet")
+    report = json.loads((out / "report.json").read_text())
+    assert report["request"]["scope"] == "both"
+    assert report["data"]["text_logits_bit_identical"]["value"] is False
+    base, erased = (report["models"][name]["scores"] for name in ("base", "erased"))
+    assert base["forget_text"]["accuracy"]["value"] == 1.0
+    assert erased["forget_text"]["accuracy"]["value"] == 0.0
+    assert erased["forget_seen"]["accuracy"]["value"] < 0.5
+    page = (out / "report.md").read_text()
+    assert "by name" in page
+    assert "Only recognition in photos was to be forgotten" not in page
+
+
 def test_an_eraser_s_mistakes_are_one_line(people, knowing_folder, tmp_path):
     sides = ["--subject", people / "forget", "--retain", people / "retain"]
     sides += ["--general", people / "general", "--out", tmp_path / "run", "--quiet"]

@@ -9,6 +9,10 @@ TAIL = 0.1
 # So many of a subject's own questions a gate should catch where it can.
 CAUGHT = 0.75
 _NEWTON_STEPS = 50
+# A step in which nothing moves further is the last.
+_STILL = 1e-8
+# Keeps the bias defined where the loss is flat: all rows are told apart for certain.
+_FLAT = 1e-12
 
 
 def rank_one_gate(
@@ -67,7 +71,8 @@ def logistic_gate(
     """Logistic regression with bias: forget against keep states, both sides of equal weight.
 
     Our repair of the published gate. States are standardised first, so that the penalty is the
-    same in all directions and at all layers; Newton's method, in float64.
+    same in all directions and at all layers; Newton's method, in float64, on the weights or, where
+    there are fewer rows than these, on the rows.
 
     Args:
         forget: States in which to fire.
@@ -87,8 +92,17 @@ def logistic_gate(
     fires[: len(forget)] = 1
     mean = share @ states
     scale = (share @ (states - mean).square()).sqrt().clamp_min(1e-6)
-    rows = torch.cat([(states - mean) / scale, torch.ones_like(share)[:, None]], 1)
-    penalty = torch.full((rows.shape[1],), ridge, dtype=rows.dtype, device=rows.device)
+    standard = (states - mean) / scale
+    solve = _by_rows if len(standard) < standard.shape[1] else _by_width
+    v, bias = solve(standard, share, fires, ridge)
+    w = v / scale
+    return w, bias - mean @ w
+
+
+def _by_width(rows: Tensor, share: Tensor, fires: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
+    """Newton's method on v and b; a step solves width + 1 equations."""
+    rows = torch.cat([rows, torch.ones_like(share)[:, None]], 1)
+    penalty = torch.full_like(rows[0], ridge)
     penalty[-1] = 0
     found = torch.zeros_like(penalty)
     for _ in range(_NEWTON_STEPS):
@@ -96,13 +110,45 @@ def logistic_gate(
         gradient = rows.T @ (share * (chance - fires)) + penalty * found
         curved = share * chance * (1 - chance)
         hessian = rows.T @ (rows * curved[:, None])
-        hessian.diagonal().add_(penalty + 1e-12)
+        hessian.diagonal().add_(penalty + _FLAT)
         step = torch.linalg.solve(hessian, gradient)
         found = found - step
-        if step.abs().max() < 1e-8:
+        if step.abs().max() < _STILL:
             break
-    w = found[:-1] / scale
-    return w, found[-1] - mean @ w
+    return found[:-1], found[-1]
+
+
+def _by_rows(rows: Tensor, share: Tensor, fires: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
+    """The same steps on a and b with v = Z^T a; a step solves as many equations as there are rows.
+
+    The solution lies in the span of the rows, so K = Z Z^T says all there is to know of them. With
+    the curvature S^2 of the loss, each step needs
+
+        (ridge I + S^2 K)^-1 = (I - S (ridge I + S K S)^-1 S K) / ridge,
+
+    where only a symmetric, positive definite matrix is inverted (Rasmussen & Williams 2006,
+    Gaussian Processes for Machine Learning, section 3.4.3). The bias goes free and is eliminated.
+    """
+    gram = rows @ rows.T
+    a, b = torch.zeros_like(share), torch.zeros_like(share[0])
+    for _ in range(_NEWTON_STEPS):
+        chance = (gram @ a + b).sigmoid()
+        slope = share * (chance - fires)
+        curved = share * chance * (1 - chance)
+        root = curved.sqrt()
+        inner = root[:, None] * gram * root
+        inner.diagonal().add_(ridge)
+        factor = torch.linalg.cholesky(inner)
+        sides = torch.stack([slope + ridge * a, curved], 1)
+        within = torch.cholesky_solve(root[:, None] * (gram @ sides), factor)
+        plain, along = ((sides - root[:, None] * within) / ridge).unbind(1)
+        seen = gram @ curved
+        shift = (seen @ plain - slope.sum()) / (curved.sum() - seen @ along + _FLAT)
+        step = plain + shift * along
+        a, b = a - step, b + shift
+        if max((rows.T @ step).abs().max(), shift.abs()) < _STILL:
+            break
+    return rows.T @ a, b
 
 
 def cross_fitted(

@@ -115,6 +115,8 @@ class Steering:
             ArtifactError: If one differs in base, layers, gate or another part of the plan, or a
                 subject is in two of them.
         """
+        if not others:
+            return self
         parts = (self, *others)
         for other in others:
             if (other.base, other.plan) != (self.base, self.plan):
@@ -232,8 +234,7 @@ class _Published(_Acting):
         weights, directions = self.weights[:, number], self.directions[:, number]
 
         def steer(hidden: Tensor, now: Pass) -> Tensor:
-            rows = self.asked(now)
-            if not now.prefill or not rows.any():
+            if not now.prefill or not (rows := self.asked(now)).any():
                 return hidden
             gates = self.last(hidden, now) @ weights.T
             push = self.strength(now, len(hidden)) * (gates @ directions)
@@ -252,8 +253,7 @@ class _Calibrated(_Acting):
 
     def edit(self, number: int) -> Edit:
         def steer(hidden: Tensor, now: Pass) -> Tensor:
-            rows = self.asked(now)
-            if not now.prefill or not rows.any():
+            if not now.prefill or not (rows := self.asked(now)).any():
                 return hidden
             if number == 0:
                 now.memo[self] = self.decide(self.last(hidden, now), now, rows)

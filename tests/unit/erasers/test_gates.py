@@ -145,6 +145,41 @@ def test_keep_states_of_weight_zero_do_not_count():
     torch.testing.assert_close(with_zero, without)
 
 
+def test_fewer_rows_than_weights_give_the_same_gate():
+    """Every row written twice is the same problem, which is then solved on the weights."""
+    forget, keep, weights = drawn(8, 40) + 0.5, drawn(22, 40, seed=1), drawn(22, seed=2).abs()
+    for ridge in (1e-3, 0.2, 10.0):
+        on_rows = logistic_gate(forget, keep, weights, ridge=ridge)
+        on_weights = logistic_gate(
+            torch.cat([forget, forget]), keep.repeat(2, 1), weights.repeat(2), ridge=ridge
+        )
+        torch.testing.assert_close(on_rows, on_weights, atol=1e-10, rtol=1e-9)
+
+
+def test_of_few_rows_those_of_weight_zero_and_twins_do_not_count():
+    forget, keep = drawn(5, 30) + 1, drawn(8, 30, seed=1)
+    without = logistic_gate(forget, keep[:5], torch.ones(5), ridge=0.1)
+    weights = torch.tensor([1.0] * 5 + [0.0] * 3)
+    torch.testing.assert_close(logistic_gate(forget, keep, weights, ridge=0.1), without)
+    twins = torch.cat([keep[:5], keep[:1]])
+    weights = torch.tensor([0.5, 1.0, 1.0, 1.0, 1.0, 0.5])
+    torch.testing.assert_close(logistic_gate(forget, twins, weights, ridge=0.1), without)
+
+
+def test_of_few_rows_the_bias_goes_free_and_the_weights_are_penalised():
+    """At the optimum both sides' residuals balance, and ridge v is what the rows pull together."""
+    forget, keep, weights = drawn(4, 20), drawn(9, 20, seed=1), drawn(9, seed=2).abs()
+    w, b = logistic_gate(forget, keep, weights, ridge=0.3)
+    states = torch.cat([forget, keep])
+    share = torch.cat([torch.full((4,), 0.125).double(), 0.5 * weights / weights.sum()])
+    residual = share * ((states @ w + b).sigmoid() - torch.tensor([1.0] * 4 + [0.0] * 9))
+    assert residual.sum().item() == pytest.approx(0, abs=1e-9)
+    mean = share @ states
+    scale = (share @ (states - mean).square()).sqrt()
+    pulled = -((states - mean) / scale).T @ residual / 0.3
+    torch.testing.assert_close(w * scale, pulled, atol=1e-8, rtol=1e-6)
+
+
 def test_a_threshold_within_the_scores_is_their_quantile():
     scores = torch.arange(101.0)
     assert threshold(scores, 0.1) == pytest.approx(90)

@@ -224,6 +224,7 @@ def test_two_gates_that_fire_push_once(tiny_vlm, mixed):
 
 def test_thresholds_follow_from_the_number_of_subjects(tiny_vlm):
     one = steering(tiny_vlm)
+    assert one.joined([]) is one
     assert one.thresholds.item() == pytest.approx(threshold(LOW, 0.0025))
     ten = one.joined([steering(tiny_vlm, (f"subject {n}",)) for n in range(9)])
     expected = threshold(LOW, share_of_each(0.0025, 10))
@@ -344,3 +345,25 @@ def test_tensors_and_table_are_all_there_is(tiny_vlm, firing):
     assert torch.equal(again.thresholds, firing.thresholds)
     for name, values in firing.respond().items():
         torch.testing.assert_close(again.respond()[name], values)
+
+
+@pytest.mark.parametrize(("gate", "scope"), [("published", "visual"), ("calibrated", "both")])
+def test_a_subject_at_the_size_of_llava_1_5_7b_takes_at_most_1_1_mb(gate, scope):
+    """32 layers of 4,096, all steered; with the scores of 3,000 states that a gate should let be.
+
+    The d x d matrices of the released code take 2.1 GB.
+    """
+    plan = replace(PLAN, depth=32, layers=tuple(range(32)), gate=gate, scope=scope)
+    gates = 32 if gate == "published" else 2
+    scores = (torch.linspace(-3, 0, 3000),) * 2
+    eraser = Steering(
+        subjects=("Ada",),
+        base="",
+        plan=plan,
+        directions=torch.zeros(1, 32, 4096),
+        weights=torch.zeros(1, gates, 4096),
+        biases=torch.zeros(1, gates),
+        scores=(scores,) if gate == "calibrated" else (),
+    )
+    size = sum(tensor.numel() * tensor.element_size() for tensor in eraser.tensors().values())
+    assert 0.5e6 < size <= 1.1e6
