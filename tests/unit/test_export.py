@@ -303,7 +303,7 @@ def test_stock_peft_opens_an_adapter_on_the_base(runs, base, tiny_folder, inputs
     torch.testing.assert_close(found, logits(base.model, inputs), rtol=1e-4, atol=1e-4)
     assert not torch.allclose(found, untouched, rtol=1e-2, atol=1e-2)
 
-    targets = set(GradDiff(**{"lora_rank": 2}).lora_targets(base))
+    targets = set(GradDiff.model_validate({"lora_rank": 2}).lora_targets(base))
     config = json.loads((folder / "adapter_config.json").read_text())
     assert set(config["target_modules"]) == targets
     assert config["base_model_name_or_path"] == str(tiny_folder)
