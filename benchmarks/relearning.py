@@ -21,13 +21,14 @@ from cells import Table, provenance, write
 
 from unsee.answering import generate_answers
 from unsee.losses import cross_entropy
+from unsee.method import Terms, Trained
 from unsee.methods.vkd import VKD
 from unsee.metrics.answers import accuracy
 from unsee.metrics.intervals import mean_interval
 from unsee.models.load import VLM
 from unsee.models.restore import restored
 from unsee.sampling import PairBatch
-from unsee.train import Terms, Trained, train
+from unsee.train import train
 from unsee.world import materialise
 
 RESULT = Path("docs/results/relearning.json")

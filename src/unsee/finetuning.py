@@ -10,9 +10,9 @@ from unsee.answering import answer_logits
 from unsee.data.records import Split
 from unsee.errors import LayoutError
 from unsee.losses import cross_entropy
+from unsee.method import Scalars, Trained
 from unsee.models.load import VLM
 from unsee.sampling import PairBatch
-from unsee.train import Scalars, Trained
 
 
 class FineTuned(Trained):

@@ -27,12 +27,13 @@ from unsee.erasers import ERASERS
 from unsee.erasers.protocol import Fits
 from unsee.erasers.storage import save_eraser
 from unsee.errors import ArtifactError
+from unsee.method import Surgery
 from unsee.methods import METHODS
 from unsee.models.load import VLM
 from unsee.models.restore import restored
 from unsee.requests import Request
 from unsee.settings import Settings
-from unsee.train import Surgery, may_change, train
+from unsee.train import may_change, train
 
 JOB = "job.json"
 MANIFEST = "manifest.json"

@@ -20,7 +20,7 @@ _CACHED_PICTURES = 1024
 
 @runtime_checkable
 class Sizes(Protocol):
-    """How much a step draws; see `unsee.train.Trained`."""
+    """How much a step draws; see `unsee.method.Trained`."""
 
     forget_batch: int
     visible_batch: int

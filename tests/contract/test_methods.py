@@ -14,11 +14,12 @@ from unsee.erasers import ERASERS
 from unsee.errors import ConfigError
 from unsee.finetuning import FineTuned
 from unsee.losses import cross_entropy
+from unsee.method import Method, Terms, Trained
 from unsee.methods import METHODS
 from unsee.models.load import load
 from unsee.sampling import Sampler
 from unsee.settings import resolve
-from unsee.train import Method, Terms, Trained, _trainable, train
+from unsee.train import _trainable, train
 
 ROOT = Path(__file__).parents[2]
 

@@ -18,7 +18,7 @@ MODULE = '''
 from unsee.answering import answer_logits
 from unsee.finetuning import FineTuned
 from unsee.losses import unlikelihood
-from unsee.train import Terms
+from unsee.method import Terms
 
 
 class Gentle(FineTuned):

@@ -13,11 +13,12 @@ from unsee.erasers.storage import under_artifacts
 from unsee.errors import ConfigError, DataError, LayoutError
 from unsee.forget import forget
 from unsee.losses import cross_entropy
+from unsee.method import Surgery
 from unsee.methods import METHODS
 from unsee.models.load import load
 from unsee.models.restore import restored
 from unsee.settings import resolve
-from unsee.train import Surgery, may_change
+from unsee.train import may_change
 
 # Settings under which a tiny model that knows seven photos loses more of four of them than of the
 # rest; a method that is not named here is tried at its defaults.

@@ -10,11 +10,12 @@ from unsee.checkpoint import CHECKPOINT
 from unsee.data.records import Split
 from unsee.errors import ArtifactError, ConfigError, DataError, LayoutError
 from unsee.losses import cross_entropy, gradient_ascent
+from unsee.method import Terms, Trained
 from unsee.methods.grad_diff import GradDiff
 from unsee.methods.vkd import VKD
 from unsee.models.load import load
 from unsee.sampling import Sampler
-from unsee.train import Terms, Trained, may_change, train
+from unsee.train import may_change, train
 
 FEW = {
     "steps": 3,

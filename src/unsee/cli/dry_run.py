@@ -23,8 +23,9 @@ def dry_run(recipe: "Recipe", method: "Settings", *, quiet: bool, as_json: bool)
     """
     from unsee.erasers.protocol import Fits
     from unsee.forecast import forecast
+    from unsee.method import Surgery
     from unsee.models.load import outline
-    from unsee.train import Surgery, may_change
+    from unsee.train import may_change
 
     asked = sketch_of(recipe)
     found = None

@@ -14,10 +14,10 @@ from pydantic import Field
 from unsee.answering import answer_logits
 from unsee.finetuning import FineTuned, kept_answers, weighted
 from unsee.losses import gradient_ascent
+from unsee.method import Terms
 from unsee.methods import METHODS
 from unsee.models.load import VLM
 from unsee.sampling import PairBatch
-from unsee.train import Terms
 
 
 @METHODS.register("grad_diff")

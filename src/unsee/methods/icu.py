@@ -34,12 +34,12 @@ from unsee.losses import (
     gradient_ascent,
     kl_to_reference,
 )
+from unsee.method import Terms
 from unsee.methods import METHODS
 from unsee.models.load import VLM
 from unsee.neighbours import joint_features, nearest
 from unsee.reference import Reference
 from unsee.sampling import PairBatch, drawn_records
-from unsee.train import Terms
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ from torch import Tensor
 
 from unsee.data.records import Split
 from unsee.losses import mean_squared_states, representation_deviation
+from unsee.method import Terms, Trained
 from unsee.methods import METHODS
 from unsee.models.hooks import captured
 from unsee.models.load import VLM
@@ -40,7 +41,6 @@ from unsee.neurons import key_covariances
 from unsee.reference import Reference
 from unsee.sampling import PairBatch, Rows, drawn_records
 from unsee.tracing import causal_effects, strongest_window
-from unsee.train import Terms, Trained
 
 
 def relaxed_null_space(

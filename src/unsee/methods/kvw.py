@@ -27,12 +27,12 @@ from pydantic import Field
 from torch import Tensor
 
 from unsee.data.records import Split
+from unsee.method import Progress
 from unsee.methods import METHODS
 from unsee.models.load import VLM
 from unsee.neurons import neuron_readers, responses
 from unsee.sampling import drawn_records
 from unsee.settings import Settings
-from unsee.train import Progress
 
 _FLOOR = 1e-12
 

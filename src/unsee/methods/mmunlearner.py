@@ -25,11 +25,11 @@ from unsee.answering import answer_logits
 from unsee.data.records import Split
 from unsee.finetuning import FineTuned, kept_answers
 from unsee.losses import gradient_ascent
+from unsee.method import Terms
 from unsee.methods import METHODS
 from unsee.models.load import VLM
 from unsee.saliency import apply_mask, fisher_ratio_mask
 from unsee.sampling import PairBatch, Sampler
-from unsee.train import Terms
 
 Mask = Mapping[str, Tensor]
 

@@ -16,11 +16,11 @@ from unsee.answering import answer_logits
 from unsee.data.records import Split
 from unsee.finetuning import FineTuned, kept_answers, weighted
 from unsee.losses import npo, sequence_logprob
+from unsee.method import Terms
 from unsee.methods import METHODS
 from unsee.models.load import VLM
 from unsee.reference import Reference
 from unsee.sampling import PairBatch
-from unsee.train import Terms
 
 
 @METHODS.register("npo")

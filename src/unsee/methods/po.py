@@ -18,10 +18,10 @@ from unsee.answering import answer_logits
 from unsee.data.records import Split
 from unsee.finetuning import FineTuned, kept_answers, weighted
 from unsee.losses import cross_entropy
+from unsee.method import Terms
 from unsee.methods import METHODS
 from unsee.models.load import VLM
 from unsee.sampling import PairBatch
-from unsee.train import Terms
 
 # Each answers any question, about a face or a fact; the unknown rate counts them all.
 REFUSALS = (

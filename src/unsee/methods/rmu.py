@@ -26,12 +26,12 @@ from unsee.data.records import Split
 from unsee.errors import ConfigError
 from unsee.finetuning import FineTuned, weighted
 from unsee.losses import mean_squared_states
+from unsee.method import Terms
 from unsee.methods import METHODS
 from unsee.models.hooks import captured
 from unsee.models.load import VLM
 from unsee.reference import Reference
 from unsee.sampling import PairBatch
-from unsee.train import Terms
 
 
 @dataclass(frozen=True)

@@ -24,11 +24,11 @@ from unsee.data.records import Split
 from unsee.errors import LayoutError
 from unsee.finetuning import FineTuned, kept_answers, weighted
 from unsee.losses import gradient_ascent, npo, sequence_logprob, unlikelihood
+from unsee.method import Terms
 from unsee.methods import METHODS
 from unsee.models.load import VLM
 from unsee.reference import Reference
 from unsee.sampling import PairBatch
-from unsee.train import Terms
 
 
 @METHODS.register("sineproject")

@@ -17,11 +17,11 @@ from unsee.answering import answer_logits
 from unsee.data.records import Split
 from unsee.finetuning import FineTuned, kept_answers, weighted
 from unsee.losses import undial
+from unsee.method import Terms
 from unsee.methods import METHODS
 from unsee.models.load import VLM
 from unsee.reference import Reference
 from unsee.sampling import PairBatch
-from unsee.train import Terms
 
 
 @METHODS.register("undial")

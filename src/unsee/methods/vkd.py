@@ -40,12 +40,12 @@ from unsee.losses import (
     sequence_logprob,
     unlikelihood,
 )
+from unsee.method import Terms, Trained
 from unsee.methods import METHODS
 from unsee.models.load import VLM
 from unsee.saliency import apply_mask, fisher_ratio_mask
 from unsee.sampling import PairBatch, Sampler
 from unsee.teacher import Pass, Teacher, feature_path, visual_features
-from unsee.train import Terms, Trained
 
 
 @dataclass
