@@ -83,7 +83,7 @@ def test_what_was_found_and_what_was_not_is_said(attacked, report_of):
     ("weights", "behaviourally forgotten"),
 ])  # fmt: skip
 def test_an_answer_to_another_wording_is_behaviour(group, rung, attacked, report_of):
-    verdict = report_of(attacked(some=cell(0.3, group=group, gap=0.3))).verdict
+    verdict = report_of(attacked(some=cell(0.06, group=group, gap=0.06))).verdict
     assert verdict.rung == rung
     if rung == "suppressed":
         assert (
