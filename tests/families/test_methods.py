@@ -21,7 +21,10 @@ FEW = {
     "variants": 1,
     "checkpoint_every": 0,
 }
-SURGERY = {"manu": MANU(share=0.1, records=4), "kvw": KVW(gamma=0.5, records=4, batch_size=8)}
+SURGERY = {
+    "manu": MANU.model_validate({"share": 0.1, "records": 4}),
+    "kvw": KVW.model_validate({"gamma": 0.5, "records": 4, "batch_size": 8}),
+}
 TRAINED = {
     "icu": ICU.model_validate(FEW | {"pool": 3, "stop_margin": -1e3}),
     "kuda": KUDA.model_validate(FEW | {"window": 1, "facts": 2, "keys": 3}),
