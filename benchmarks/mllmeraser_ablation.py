@@ -337,7 +337,7 @@ def markdown(content: Mapping[str, Any]) -> str:
     if content["union"]:
         out += ["", "## Many subjects", "", *_union_table(content["union"])]
     if content["not_run"]:
-        out += ["", f"Not run yet: {'; '.join(content['not_run'])}."]
+        out += ["", f"Not run: {'; '.join(content['not_run'])}."]
     return "\n".join([*out, ""])
 
 
@@ -353,9 +353,6 @@ def _rows_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
     for each in rows:
         setting = ", ".join(f"`{name}={value}`" for name, value in each["settings"].items())
-        if "not_run" in each:
-            out.append(f"| {each['axis']} | {setting} | not run: {each['not_run']} |")
-            continue
         sets = each["sets"]
         figures = [
             f"{value:.3f}" if isinstance(value := each["summary"][key], float) else "-"
@@ -438,10 +435,13 @@ def main() -> None:
     given = parser.parse_args()
     table = Table(materialise(), given.folder)
     listed = [(axis, settings) for axis, many in ROWS.items() for settings in many]
+    refused = {}
     if not given.collect and "rows" in given.only:
         for axis, settings in listed[: given.first]:
-            row(table, axis, settings)
-            print(axis, settings, flush=True)
+            why = row(table, axis, settings).get("not_run")
+            if why is not None:
+                refused[str(settings)] = why
+            print(axis, settings, why or "", flush=True)
     people = Development(table)
     usual = json.dumps(MLLMEraser().model_dump(mode="json"))
     digest = hashlib.sha256(usual.encode()).hexdigest()[:10]
@@ -456,12 +456,13 @@ def main() -> None:
                 print(name, flush=True)
         if len(given.only) < len(parts) or given.first is not None:
             return
-    collect(table, listed, paths, given.out)
+    collect(table, listed, refused, paths, given.out)
 
 
 def collect(
     table: Table,
     listed: Sequence[tuple[str, dict[str, Any]]],
+    refused: Mapping[str, str],
     paths: Mapping[str, Path],
     out: Path,
 ) -> None:
@@ -472,7 +473,8 @@ def collect(
         if table.path(Cell("mllmeraser", settings, DRAW, 0, "dev")).exists():
             content["rows"].append(row(table, axis, settings))
         else:
-            content["not_run"].append(f"{axis} {settings}".strip())
+            why = refused.get(str(settings))
+            content["not_run"].append(f"{axis} {settings}" + (f" ({why})" if why else ""))
     for name, path in paths.items():
         content[name] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
         if content[name] is None:
