@@ -58,7 +58,10 @@ def prefilled(vlm: VLM, records: Sequence[Record], *, answers: bool) -> Batch | 
         edited, since an edit sees the whole prompt.
     """
     first = _shared_photos(vlm, records)
-    tails = _tails(vlm, records) if first else None
+    if not first:
+        return None
+    prompts = [prompt(vlm.processor, record) for record in records]
+    tails = _tails(vlm, prompts)
     if tails is None:
         return None
     batch = encode(vlm, [records[row] for row in first.values()], answers=False, side="right")
@@ -82,7 +85,7 @@ def prefilled(vlm: VLM, records: Sequence[Record], *, answers: bool) -> Batch | 
     for module in vlm.model.modules():
         if isinstance(module_offsets := getattr(module, "rope_deltas", None), Tensor):
             offsets = module.rope_deltas = module_offsets[rows]
-    replies = answer_ids(vlm.processor, records) if answers else [[] for _ in records]
+    replies = answer_ids(vlm.processor, records, prompts) if answers else [[] for _ in records]
     questions = [
         (torch.tensor(tail + reply), torch.tensor([IGNORED_LABEL] * len(tail) + reply))
         for tail, reply in zip(tails, replies, strict=True)
@@ -119,11 +122,10 @@ def _shared_photos(vlm: VLM, records: Sequence[Record]) -> dict[Photo | None, in
     return first if 2 * len(first) <= len(records) else {}
 
 
-def _tails(vlm: VLM, records: Sequence[Record]) -> list[list[int]] | None:
+def _tails(vlm: VLM, prompts: Sequence[str]) -> list[list[int]] | None:
     """Tokens behind the photo; None where a prompt's photo is not a single token to begin with."""
     image_token = getattr(vlm.model.config, vlm.layout.image_token_id)
-    texts = [prompt(vlm.processor, record) for record in records]
-    rows = vlm.processor.tokenizer(texts, add_special_tokens=False)["input_ids"]
+    rows = vlm.processor.tokenizer(list(prompts), add_special_tokens=False)["input_ids"]
     if any(row.count(image_token) != 1 for row in rows):
         return None
     return [row[row.index(image_token) + 1 :] for row in rows]

@@ -5,6 +5,7 @@ easy ones are noise). All draws are seeded by the photo, so that base, erased an
 """
 
 import random
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -27,9 +28,9 @@ class _OnPhotos(Settings):
 
     group: ClassVar[Group] = "images"
 
+    @abstractmethod
     def changes(self) -> dict[str, Change]:
         """Changes by name, a try each."""
-        raise NotImplementedError
 
     def tries(self, vlm: VLM, given: Given) -> Sequence[Try] | str:
         """A try a change."""
@@ -174,12 +175,14 @@ class Flip(_OnPhotos):
 
 
 @ATTACKS.register("collage")
-class Collage(_OnPhotos):
+class Collage(Settings):
     """Another person in the photo: in a corner, or side by side on grey.
 
     Attributes:
         inset: Side of the other photo in the corner, as a share of each of the photo's.
     """
+
+    group: ClassVar[Group] = "images"
 
     inset: float = Field(0.3, gt=0, lt=1)
 

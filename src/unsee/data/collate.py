@@ -163,7 +163,7 @@ def encode(
     kept = encoded.pop("attention_mask").bool()
     prompt_ids = encoded.pop("input_ids")
     rows = [ids[mask] for ids, mask in zip(prompt_ids, kept, strict=True)]
-    replies = answer_ids(vlm.processor, records) if answers else [[] for _ in records]
+    replies = answer_ids(vlm.processor, records, prompts) if answers else [[] for _ in records]
     pad = vlm.processor.tokenizer.pad_token_id
     tokens = [
         torch.cat([row, row.new_tensor(reply)]) for row, reply in zip(rows, replies, strict=True)
@@ -320,7 +320,9 @@ def _processed(
     return encoded
 
 
-def answer_ids(processor: Any, records: Sequence[Record]) -> list[list[int]]:
+def answer_ids(
+    processor: Any, records: Sequence[Record], prompts: Sequence[str]
+) -> list[list[int]]:
     """Token ids of the answers as they stand after the prompt, without touching the prompt's.
 
     The prompt's last word is tokenised along and cut off again: a SentencePiece tokenizer
@@ -328,7 +330,6 @@ def answer_ids(processor: Any, records: Sequence[Record]) -> list[list[int]]:
     and answer would merge, the answer is tokenised on its own.
     """
     tokenizer = processor.tokenizer
-    prompts = [prompt(processor, record) for record in records]
     texts = [
         answer_text(processor, record, text) for record, text in zip(records, prompts, strict=True)
     ]

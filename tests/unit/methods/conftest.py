@@ -47,6 +47,12 @@ class Midway:
         return {name: value.item() for name, value in (terms.forget | terms.retain).items()}
 
 
+@pytest.fixture
+def fresh(tiny_folder):
+    """Opens the same tiny model anew."""
+    return lambda: load(tiny_folder, dtype="float32", device="cpu")
+
+
 @pytest.fixture(params=[{}, {"lora_rank": 2}], ids=["full", "adapters"])
 def midway(request, tiny_folder, small_split):
     """Opens a `Midway` of a method, its weights or adapters moved at random."""

@@ -3,7 +3,6 @@ import torch
 
 from unsee.losses import answer_margin, cross_entropy, kl_to_reference
 from unsee.methods.icu import ICU
-from unsee.models.load import load
 from unsee.neighbours import joint_features
 from unsee.report.wording import METRICS
 from unsee.sampling import Sampler
@@ -23,12 +22,6 @@ FEW = {
 
 def icu(**settings):
     return ICU.model_validate(FEW | settings)
-
-
-@pytest.fixture
-def fresh(tiny_folder):
-    """Opens the same tiny model anew."""
-    return lambda: load(tiny_folder, dtype="float32", device="cpu")
 
 
 def weights(vlm):

@@ -4,7 +4,6 @@ import torch
 from unsee.losses import mean_squared_states, representation_deviation
 from unsee.methods.kuda import KUDA, relaxed_null_space
 from unsee.models.hooks import captured
-from unsee.models.load import load
 from unsee.neurons import key_covariances
 from unsee.sampling import Sampler
 from unsee.tracing import causal_effects, strongest_window
@@ -25,12 +24,6 @@ FEW = {
 
 def kuda(**settings):
     return KUDA.model_validate(FEW | settings)
-
-
-@pytest.fixture
-def fresh(tiny_folder):
-    """Opens the same tiny model anew."""
-    return lambda: load(tiny_folder, dtype="float32", device="cpu")
 
 
 def weights(vlm):

@@ -4,7 +4,6 @@ import torch
 from unsee.losses import cross_entropy
 from unsee.methods.grad_diff import GradDiff
 from unsee.methods.mmunlearner import MMUnlearner
-from unsee.models.load import load
 from unsee.saliency import fisher_ratio_mask
 from unsee.sampling import Sampler
 from unsee.train import train
@@ -24,12 +23,6 @@ FEW = {
 
 def mmunlearner(**settings):
     return MMUnlearner.model_validate(FEW | settings)
-
-
-@pytest.fixture
-def fresh(tiny_folder):
-    """Opens the same tiny model anew."""
-    return lambda: load(tiny_folder, dtype="float32", device="cpu")
 
 
 def weights(vlm):

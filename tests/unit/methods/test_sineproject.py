@@ -4,7 +4,6 @@ import torch
 from unsee.checkpoint import CHECKPOINT
 from unsee.losses import gradient_ascent, npo, sequence_logprob, unlikelihood
 from unsee.methods.sineproject import SineProject
-from unsee.models.load import load
 from unsee.sampling import Sampler
 from unsee.train import may_change, train
 
@@ -22,12 +21,6 @@ FEW = {
 
 def sineproject(**settings):
     return SineProject.model_validate(FEW | settings)
-
-
-@pytest.fixture
-def fresh(tiny_folder):
-    """Opens the same tiny model anew."""
-    return lambda: load(tiny_folder, dtype="float32", device="cpu")
 
 
 def weights(vlm):

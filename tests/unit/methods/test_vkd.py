@@ -58,12 +58,6 @@ def other_folder(tmp_path_factory):
     return tiny_llava(tmp_path_factory.mktemp("other") / "tiny", seed=9)
 
 
-@pytest.fixture
-def fresh(tiny_folder):
-    """Opens the same tiny model anew."""
-    return lambda: load(tiny_folder, dtype="float32", device="cpu")
-
-
 def weights(vlm):
     return {name: tensor.clone() for name, tensor in vlm.model.state_dict().items()}
 
