@@ -8,6 +8,7 @@ ATTACKS: Registry = Registry("attack", "unsee.attacks")
 ALL = "all"
 
 from unsee.attacks import conversations as conversations  # noqa: E402
+from unsee.attacks import gate_images as gate_images  # noqa: E402
 from unsee.attacks import photos as photos  # noqa: E402
 from unsee.attacks import prompts as prompts  # noqa: E402
 from unsee.attacks import removal as removal  # noqa: E402

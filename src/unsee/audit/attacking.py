@@ -101,9 +101,12 @@ class Campaign:
         }
         self._outcomes: dict[str, dict[str, Outcome | str]] = {}
         self._wall_s: dict[str, float] = {}
+        self._found: dict[Any, Any] = {}
 
     def attack(self, vlm: VLM, name: str, mark: str = "") -> None:
         """Ask one model everything under every attack; behind that it is as before, bit for bit.
+
+        The erased model comes first: what is fitted on it is what the others are asked with.
 
         Args:
             vlm: The model, as it answers.
@@ -119,6 +122,7 @@ class Campaign:
             has_eraser="eraser" in self._kinds,
             base=self._old_tensors(vlm, name),
             seed=self._seed,
+            found=self._found,
         )
         self._outcomes[name] = self._attempt(vlm, name, mark, given)
         self._wall_s[name] = time.monotonic() - started

@@ -115,7 +115,6 @@ def audit(
         )
         scored: dict[ModelName, Scored] = {"base": inquiry.score(vlm, "base")}
         floor = inquiry.floor(vlm) if gold is None else {}
-        campaign.attack(vlm, "base")
         text = [*sets.get("forget_text", ()), *sets.get("retain_text", ())]
         before, after = text_logits(vlm, text), None
         with _changed(vlm, runs, erased) as changed:
@@ -124,6 +123,7 @@ def audit(
                 scored["erased"] = inquiry.score(changed, "erased", mark)
                 after = text_logits(changed, text)
                 campaign.attack(changed, "erased", mark)
+        campaign.attack(vlm, "base")
         if gold is not None:
             scored["gold"] = inquiry.score(gold, "gold")
             campaign.attack(gold, "gold")
