@@ -1,7 +1,7 @@
 """What gets past MLLMEraser on the built-in world: its gate and its answers under every change.
 
     python benchmarks/eraser_breaks.py [--collect]
-    python benchmarks/eraser_breaks.py --dev framings=true ...
+    python benchmarks/eraser_breaks.py --dev variants=24 ...
 
 The questions of `forget_unseen`, and as many about people to keep and bystanders, are asked under
 the tries of attacks (`unsee.attacks`) on photos and questions, and on photos made to keep the gate
@@ -48,7 +48,7 @@ from unsee.world import materialise
 RESULT = Path("docs/results/eraser-breaks.json")
 DRAWS = ("A", "B", "C")
 # Of a draw's questions, spread evenly, on either side.
-QUESTIONS = 60
+QUESTIONS = 40
 CHANGES = (
     "crop",
     "blur",

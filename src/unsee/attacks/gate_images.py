@@ -52,7 +52,7 @@ class GateImages(Settings):
     budgets: tuple[float, ...] = Field((4 / 255, 8 / 255, 16 / 255), min_length=1)
     step: float = Field(0.25, gt=0, le=1)
     iterations: int = Field(10, ge=1)
-    below: float = Field(1.0, ge=0)
+    below: float = Field(0.25, ge=0)
 
     def tries(self, vlm: VLM, given: Given) -> Sequence[Try] | str:
         """A try a budget."""

@@ -66,8 +66,6 @@ class MLLMEraser(Settings):
             code.
         variants: Variants of each photo that the gate is fitted on: all questions on the photo
             itself, a quarter of them on each of the others.
-        framings: Whether the calibrated gate is also fitted on questions behind other texts, in
-            another order and in later turns (`unsee.erasers.framings`): a quarter of them in each.
         kept_rows: Most prompts about others that the gates are fitted on, a third of them about
             strangers.
         pairs: Photos that the direction is measured on, at most 17.
@@ -98,7 +96,6 @@ class MLLMEraser(Settings):
     gamma: float = Field(0.1, gt=0)
     energy: float = Field(0.3, gt=0, le=1)
     variants: int = Field(12, ge=1)
-    framings: bool = False
     kept_rows: int = Field(3000, ge=FEWEST_KEPT)
     pairs: int = Field(17, ge=1, le=17)
     targets: Path | None = None
@@ -199,7 +196,6 @@ class MLLMEraser(Settings):
             variants=self.variants,
             seed=seed,
             scope=scope,
-            framings=self.framings and self.gate == "calibrated",
         )
 
     def _published(
@@ -246,8 +242,7 @@ class MLLMEraser(Settings):
         r: Tensor,
     ) -> Steering:
         layer = plan.layers[0]
-        many = {"variants": self.variants, "framings": self.framings}
-        gates = [Rows.with_photo(vlm, split, subject, layer, kept, **many)]
+        gates = [Rows.with_photo(vlm, split, subject, layer, kept, variants=self.variants)]
         if plan.scope == "both":
             gates.append(Rows.by_name(vlm, split, subject, layer, kept))
         weights, biases, scores, ceilings, notes = [], [], [], [], {}

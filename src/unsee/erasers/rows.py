@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from unsee.data.records import Record, Split
-from unsee.erasers.framings import FRAMINGS, framed
 from unsee.erasers.gates import unit_rms
 from unsee.erasers.protocol import Scope
 from unsee.erasers.states import last_states
@@ -49,7 +48,6 @@ def kept_states(
     variants: int,
     seed: int,
     scope: Scope,
-    framings: bool = False,
 ) -> Kept:
     """States of prompts about people to keep and strangers, on variants of their photos.
 
@@ -62,7 +60,6 @@ def kept_states(
         variants: A photo is shown in one of so many.
         seed: Of both choices.
         scope: Whether prompts without a photo are collected.
-        framings: Whether every other prompt with a photo is asked in one of the framings.
 
     Returns:
         The states, read once a base and from then on taken from the user's cache.
@@ -80,12 +77,6 @@ def kept_states(
             rows += [(group, record) for record in _some(told, most, rng)]
     records = [record for _, record in rows]
     numbers = [rng.randrange(variants) for _ in records]
-    if framings:
-        drawn = [max(0, rng.randint(-len(FRAMINGS) + 1, len(FRAMINGS))) for _ in records]
-        records = [
-            framed(record, number) if record.image is not None else record
-            for record, number in zip(records, drawn, strict=True)
-        ]
 
     def read(count: int | None = None) -> Tensor:
         return last_states(vlm, records[:count], layers, variants=numbers[:count]).cpu()
@@ -95,7 +86,7 @@ def kept_states(
     return Kept(
         states=found["states"],
         people=tuple(record.subject for record in records),
-        shown=tuple(bool(record.images) for record in records),
+        shown=tuple(record.image is not None for record in records),
         group=tuple(group for group, _ in rows),
         layers=tuple(layers),
     )
@@ -124,27 +115,17 @@ class Rows:
 
     @classmethod
     def with_photo(
-        cls,
-        vlm: VLM,
-        split: Split,
-        subject: str,
-        layer: int,
-        kept: Kept,
-        *,
-        variants: int,
-        framings: bool = False,
+        cls, vlm: VLM, split: Split, subject: str, layer: int, kept: Kept, *, variants: int
     ) -> "Rows":
         """The subject's questions against what is visible on the same photos, and others."""
         asked = [r for r in split.forget if r.subject == subject and r.image is not None]
         seen = [r for r in split.visible if r.subject == subject and r.image is not None]
-        rows, forget = varied(vlm, asked, [layer], variants, framings=framings)
-        shown, visible = [], forget[:0]
-        if seen:
-            shown, visible = varied(vlm, seen, [layer], variants, framings=framings)
-        photos = list(dict.fromkeys(r.images[0] for r in (*rows, *shown)))
-        several = len({r.images[0] for r in rows}) > 1
-        folds = [photos.index(r.images[0]) for r in rows] if several else _by_question(rows)
-        seen_folds = [photos.index(r.images[0]) for r in shown]
+        rows, forget = varied(vlm, asked, [layer], variants)
+        shown, visible = varied(vlm, seen, [layer], variants) if seen else ([], forget[:0])
+        photos = list(dict.fromkeys(r.image for r in (*rows, *shown)))
+        several = len({r.image for r in rows}) > 1
+        folds = [photos.index(r.image) for r in rows] if several else _by_question(rows)
+        seen_folds = [photos.index(r.image) for r in shown]
         return cls._made((forget[:, 0], folds), (visible[:, 0], seen_folds), kept, shown=True)
 
     @classmethod
@@ -183,23 +164,12 @@ class Rows:
 
 
 def varied(
-    vlm: VLM,
-    records: Sequence[Record],
-    layers: Sequence[int],
-    variants: int,
-    *,
-    framings: bool = False,
+    vlm: VLM, records: Sequence[Record], layers: Sequence[int], variants: int
 ) -> tuple[list[Record], Tensor]:
-    """Each record on its photo, every fourth on each variant in turn; and the states.
-
-    With framings, every fourth is asked in each of these too, each on another variant.
-    """
+    """Each record on its photo, every fourth on each variant in turn; and the states."""
     rows = [(record, 0) for record in records]
     for number in range(1, variants):
         rows += [(record, number) for record in records[number % 4 :: 4]]
-    for number in range(1, len(FRAMINGS) + 1) if framings else ():
-        chosen = records[number % 4 :: 4]
-        rows += [(framed(record, number), number % variants) for record in chosen]
     shown = [record for record, _ in rows]
     states = last_states(vlm, shown, layers, variants=[number for _, number in rows])
     return shown, states.cpu()
