@@ -1,6 +1,7 @@
 """PGD by hand, at its limit, against a slow loop, and at the edges of what a picture can be."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -187,14 +188,15 @@ def test_pixel_values_become_pictures_that_give_them_again(family, tmp_path, sma
     of = vlm.processor.image_processor
     wide = photo_of(opened(small_split.forget[2].image).resize((96, 48)))
     records = [small_split.forget[0], replace(small_split.forget[2], image=wide)]
-    batch = encode(vlm, records, answers=False, side="left")
+    batch: Any = encode(vlm, records, answers=False, side="left")
     space = pixel_space(of, batch.pixel_values)
     found = pictures(of, batch.pixel_values, space, batch.extra.get("image_grid_thw"))
     assert [picture.mode for picture in found] == ["RGB", "RGB"]
     if family == "qwen2_5_vl":
         assert found[1].width > found[1].height
     again = [replace(r, image=photo_of(p)) for r, p in zip(records, found, strict=True)]
-    values = encode(vlm, again, answers=False, side="left").pixel_values
+    read: Any = encode(vlm, again, answers=False, side="left")
+    values = read.pixel_values
     assert values.shape == batch.pixel_values.shape
     assert ((values - batch.pixel_values).abs() <= 0.51 / 255 * space.scale).all()
 

@@ -153,9 +153,7 @@ def _irreversible(vlm: VLM, given: Given) -> str:
     except ConfigError as error:
         return str(error)
     again = _read(vlm, [replace(record, image=photo_of(picture))]).pixel_values
-    same = again is not None and again.shape == own.shape
-    if not same or bool(((again - own).abs() > _LEVEL * space.scale).any()):
-        return (
-            f"family {vlm.layout.family} takes a photo that was drawn from pixel values for another"
-        )
-    return ""
+    if again is not None and again.shape == own.shape:
+        if bool(((again - own).abs() <= _LEVEL * space.scale).all()):
+            return ""
+    return f"family {vlm.layout.family} takes a photo that was drawn from pixel values for another"
