@@ -153,7 +153,7 @@ def _irreversible(vlm: VLM, given: Given) -> str:
     except ConfigError as error:
         return str(error)
     again = _read(vlm, [replace(record, image=photo_of(picture))]).pixel_values
-    if again is not None and again.shape == own.shape:
-        if bool(((again - own).abs() <= _LEVEL * space.scale).all()):
-            return ""
+    level = _LEVEL * space.scale
+    if again is not None and again.shape == own.shape and ((again - own).abs() <= level).all():
+        return ""
     return f"family {vlm.layout.family} takes a photo that was drawn from pixel values for another"
