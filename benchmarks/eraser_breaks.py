@@ -192,12 +192,17 @@ def pooled(found: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
             values = [value for row in rows for value in row["right"][model]]
             mean = mean_interval(values, subjects)
             scored[model] = {"value": mean.value, "ci": [mean.low, mean.high]}
+        back = [value for row in rows for value in row["right"]["erased"]]
         out[name] = {
             "n": len(subjects),
             "others": len(others),
             "gate_auc": float(roc_auc_score(truth, np.concatenate([own, others]))),
             "fires": float((own > 0).mean()),
             "fires_on_others": float((others > 0).mean()),
+            "right_where_it_fires": [
+                float(np.array(back)[own > 0].sum()),
+                int((own > 0).sum()),
+            ],
             "accuracy": scored,
         }
     return out
@@ -278,6 +283,8 @@ def collect(table: Table, versions: Mapping[str, Any]) -> None:
         "versions": dict(versions),
     }
     write(RESULT, content)
+    shares = [row["right_where_it_fires"] for row in versions["after"].values()]
+    back, fired = (sum(share[place] for share in shares) for place in (0, 1))
     page = [
         "# Where MLLMEraser breaks",
         "",
@@ -292,8 +299,11 @@ def collect(table: Table, versions: Mapping[str, Any]) -> None:
         "of those about others, in per cent. "
         "Before: the gate reads at the last prompt token. After: at the end of each of the user's "
         "turns; where there is one turn and the answer has not begun, that is the same.",
+        "Where base falls too, it is the model from which the change hides the person.",
         "",
         *table_of(versions),
+        "",
+        f"Where the gate fired, over all changes, {back:.0f} of {fired} answers came back.",
         "",
     ]
     RESULT.with_suffix(".md").write_text("\n".join(page), encoding="utf-8")
