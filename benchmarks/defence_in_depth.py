@@ -5,7 +5,7 @@
 Five photos a person, scope visual, defaults; draws A, B and C, seed i on the i-th of them. The
 eraser over VKD is fitted in one of two ways: on the base, before there was VKD, as a quick answer
 that stays when the thorough one is there; or on the model that VKD made. Cells are kept in
-`runs/defence-in-depth`; when all are there, or with `--collect`,
+`runs/defence-in-depth`; when all are there, or with `--collect`, which names those that are not,
 `docs/results/defence-in-depth.{json,md}` are written.
 """
 
@@ -79,11 +79,11 @@ def both(table: Table, draw: str, seed: int) -> dict[str, Any]:
     return kept(path(table, draw, seed), split, make)
 
 
-def pooled(table: Table) -> Pool:
-    """Answers of all models to all questions of the three draws."""
+def pooled(table: Table, draws: Mapping[str, int]) -> Pool:
+    """Answers of all models to all questions of some draws, each with its seed."""
     records: dict[str, list[Record]] = defaultdict(list)
     answers: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for seed, draw in enumerate(DRAWS):
+    for draw, seed in draws.items():
         found = {name: table.plain(name, draw, "report")["answers"] for name in ("base", "gold")}
         found["eraser"] = table.run(cells(draw, seed)["eraser"])["answers"]
         found |= both(table, draw, seed)["answers"]
@@ -114,26 +114,29 @@ def main() -> None:
     """Run the cells, or collect them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path("runs/defence-in-depth"))
-    parser.add_argument("--collect", action="store_true", help="only if all cells are there")
+    parser.add_argument("--collect", action="store_true")
     given = parser.parse_args()
     table = Table(materialise(), given.folder)
-    for seed, draw in enumerate(DRAWS):
-        if given.collect and not path(table, draw, seed).exists():
-            raise SystemExit(f"{path(table, draw, seed)}: not there; run without --collect first")
-        found = both(table, draw, seed)
-        print(draw, seed, round(found["wall_s"]), flush=True)
+    if not given.collect:
+        for seed, draw in enumerate(DRAWS):
+            found = both(table, draw, seed)
+            print(draw, seed, round(found["wall_s"]), flush=True)
     collect(table)
 
 
 def collect(table: Table) -> None:
     """Write the result file and its page."""
-    pool = pooled(table)
+    seeds = {draw: seed for seed, draw in enumerate(DRAWS)}
+    draws = {draw: seed for draw, seed in seeds.items() if path(table, draw, seed).exists()}
+    if not draws:
+        raise SystemExit(f"{table.folder}: no run is there; run without --collect first")
+    pool = pooled(table, draws)
     scores = pool.scores()
     tables = {model: flat(scores[model]) for model in ("base", "gold", *ALONE, *OVER.values())}
     judged = {title: bars(pool, model) for title, model in OVER.items()}
     content = provenance("python benchmarks/defence_in_depth.py", table) | {
-        "draws": DRAWS,
-        "seeds": list(range(len(DRAWS))),
+        "draws": draws,
+        "not_run": [draw for draw in DRAWS if draw not in draws],
         "sets": tables,
         "bars": judged,
     }
@@ -144,15 +147,17 @@ def collect(table: Table) -> None:
         "# VKD with MLLMEraser over it",
         "",
         f"Made by `{content['command']}`; raw figures in `{RESULT.name}`. Draws "
-        f"{', '.join(DRAWS)}, seed i on the i-th, {content['photos_per_person']} photos a person, "
-        "scope visual, defaults, reported half of views, wordings and general items. Open "
-        "questions, accuracy in per cent with the 95 % interval (bootstrap by person), n "
-        "questions, and chance.",
+        f"{', '.join(draws)} with seeds {', '.join(map(str, draws.values()))}, "
+        f"{content['photos_per_person']} photos a person, scope visual, defaults, reported half of "
+        "views, wordings and general items. Open questions, accuracy in per cent with the 95 % "
+        "interval (bootstrap by person), n questions, and chance.",
         "",
         *sets_table(shown),
     ]
     for title, found in judged.items():
         page += ["", f"{title[0].upper()}{title[1:]}:", "", *bars_table(found)]
+    if content["not_run"]:
+        page += ["", f"Not run yet: {', '.join(content['not_run'])}."]
     RESULT.with_suffix(".md").write_text("\n".join([*page, ""]), encoding="utf-8")
 
 
