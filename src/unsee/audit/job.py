@@ -50,6 +50,7 @@ def audit(
     attacks: Mapping[str, Attack] | None = None,
     control: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
+    told: Callable[[ModelName, Scored], None] | None = None,
 ) -> Report:
     """Ask base, erased and gold the same questions, and say what is left and what is kept.
 
@@ -77,6 +78,7 @@ def audit(
             `unsee.attacks.attacks_named`.
         control: A run that merely hides the answers, to show which attacks have power.
         progress: Told stage, questions done and questions in all.
+        told: Given every model's answers and scores.
 
     Raises:
         ArtifactError: If an artifact is damaged, made for another base or on top of other runs,
@@ -102,7 +104,7 @@ def audit(
     with locked(out) if out is not None else nullcontext():
         if cache is not None:
             cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-        inquiry = _Inquiry(asked, sets, out, cache, batch_size, progress, seed)
+        inquiry = _Inquiry(asked, sets, out, cache, batch_size, progress, seed, told)
         campaign = Campaign(
             vlm,
             asked.split,
@@ -173,17 +175,21 @@ class _Inquiry:
     batch_size: int
     progress: Progress | None
     seed: int
+    told: Callable[[ModelName, Scored], None] | None
 
     def score(self, vlm: VLM, name: ModelName, mark: str = "") -> Scored:
         """Answers and scores of one model; `mark` tells of the erasers that it runs under."""
         reasons = dict(self.asked.not_scored) | (_GOLD_NOT_SCORED if name == "gold" else {})
-        return score(
+        found = score(
             self.replies(vlm, name, mark),
             self.sets,
             known=self.asked.known,
             not_scored=reasons,
             seed=self.seed,
         )
+        if self.told is not None:
+            self.told(name, found)
+        return found
 
     def floor(self, vlm: VLM) -> Scores:
         """How often the base gives the subjects' answers on photos of strangers."""

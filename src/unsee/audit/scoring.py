@@ -27,10 +27,12 @@ class Scored:
 
     Attributes:
         answers: Answers by set, aligned with its records.
+        logprobs: Log-probabilities of the right and of wrong answers, likewise.
         scores: Cells of `report.json` by set and metric.
     """
 
     answers: Mapping[str, Sequence[str]]
+    logprobs: Mapping[str, AnswerLogprobs]
     scores: Scores
 
 
@@ -61,17 +63,10 @@ def score(
     rivals = [record for rows in wrong.values() for row in rows for record in row]
     replies.logprobs([*everything, *rivals])
     answers = {name: replies.answers(records) for name, records in asked.items()}
-    scores = score_sets(
-        asked,
-        answers,
-        logprobs_by_set={
-            name: _logprobs(replies, records, wrong[name]) for name, records in asked.items()
-        },
-        known=known,
-        seed=seed,
-    )
+    logprobs = {name: _logprobs(replies, rows, wrong[name]) for name, rows in asked.items()}
+    scores = score_sets(asked, answers, logprobs_by_set=logprobs, known=known, seed=seed)
     scores |= {name: {"accuracy": {"not_scored": why}} for name, why in not_scored.items()}
-    return Scored(answers, scores)
+    return Scored(answers, logprobs, scores)
 
 
 def text_logits(vlm: VLM, records: Sequence[Record]) -> list[str]:

@@ -90,8 +90,8 @@ def audit(
         raise ConfigError(
             "expected --artifact or --base, got both; MODEL is the base of an artifact"
         )
-    from unsee.cli.references import gold_of, open_model, people_of, request_of
     from unsee.recipe import Recipe
+    from unsee.sources import gold_of, open_model, people_of, request_of
 
     if control is not None and attacks is None:
         raise ConfigError("--control shows the power of attacks; give --attacks too")

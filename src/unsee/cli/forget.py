@@ -84,8 +84,8 @@ def forget(
 
     Example: unsee forget world:llava --subject world:A --out runs/a
     """
-    from unsee.cli.references import open_model, people_of, request_of
     from unsee.recipe import read_recipe
+    from unsee.sources import open_model, people_of, request_of
 
     given: dict[str, Any] = {
         "model": model,
