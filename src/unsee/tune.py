@@ -75,26 +75,25 @@ class Tuned:
         ]
 
     @property
-    def knee(self) -> Trial | None:
+    def knee(self) -> Trial:
         """The trial with the highest `summary.score`, the earliest of equals; it is on the front.
 
         The score, the harmonic mean of keep and 1 - gap, rises in both objectives.
-        """
-        scored = [trial for trial in self.trials if trial.objectives is not None]
-        return max(scored, key=lambda trial: trial.summary["score"], default=None)
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Fixed and found settings of the knee.
 
         Raises:
             ConfigError: If no trial has figures.
         """
-        if self.knee is None:
+        scored = [trial for trial in self.trials if trial.objectives is not None]
+        if not scored:
             raise ConfigError(
                 f"{self.job['method']}: none of {len(self.trials)} trials has figures; the last: "
                 f"{self.trials[-1].without if self.trials else 'not begun'}"
             )
+        return max(scored, key=lambda trial: trial.summary["score"])
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Fixed and found settings of the knee."""
         return {**self.job["fixed"], **self.knee.settings}
 
 
