@@ -85,6 +85,8 @@ def test_commands_are_found_at_all():
         "audit",
         "ask",
         "export",
+        "tune",
+        "compare",
     }
 
 
