@@ -70,6 +70,9 @@ def audit(
             help="Try to bring it back: all, or names with commas; see unsee list attacks."
         ),
     ] = None,
+    protocol: Annotated[
+        str, typer.Option(help="published: a benchmark's own prompts and scores too (mllmu:).")
+    ] = "strict",
     control: Annotated[
         Path | None,
         typer.Option(help="Run that merely hides, to show which attacks have power here."),
@@ -144,6 +147,7 @@ def audit(
             batch_size=batch_size,
             attacks=tried,
             control=control,
+            protocol=protocol,
             progress=report,
         )
     if as_json:
