@@ -1,11 +1,13 @@
 """What settings are worth on people and questions that serve choices alone."""
 
+import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from unsee.data.images import Photo
 from unsee.data.records import Record, Split
 from unsee.erasers.protocol import Fits, erased
 from unsee.errors import DataError
@@ -42,6 +44,72 @@ def with_bystanders(split: Split) -> Split:
     audit["bystander"] = tuple(replace(r, set="bystander") for r in never_given)
     retain = tuple(r for r in split.retain if r.subject not in apart)
     return replace(split, retain=retain, audit=audit)
+
+
+def rehearsal(request: Request, *, seed: int = 0) -> Request:
+    """A request within a request: settings are chosen by it, and the audit's photos stay unseen.
+
+    A quarter of the photos of each person whom the method may see, at least one of two, is asked
+    only; of people to keep, of strangers and of general photos likewise. Questions without a photo
+    are asked as they are given.
+
+    Args:
+        request: The one that is reported on; nothing that is only audited is used.
+        seed: Of which photos.
+
+    Raises:
+        DataError: If nobody to forget has two photos.
+    """
+    split = request.split
+    forget, unseen = _parted(split.forget, seed)
+    retain, retain_unseen = _parted(split.retain, seed)
+    general, general_unseen = _parted(split.general, seed, by_photo=True)
+    apart = {record.image for record in unseen}
+    visible = tuple(r for r in split.visible if r.image not in apart)
+    if not unseen:
+        raise DataError(
+            "expected two or more photos of somebody to forget, got one each: nothing is left to "
+            "choose settings by; give more photos, or the settings themselves"
+        )
+    asked = {
+        "forget_seen": forget,
+        "forget_unseen": unseen,
+        "forget_visible": split.visible,
+        "retain_seen": retain,
+        "retain_unseen": retain_unseen,
+        "general": general_unseen,
+    }
+    return replace(
+        request,
+        split=Split(
+            forget=forget,
+            visible=visible,
+            retain=retain,
+            general=general,
+            audit={
+                name: tuple(replace(record, set=name) for record in records)
+                for name, records in asked.items()
+                if records
+            },
+            subjects=split.subjects,
+        ),
+    )
+
+
+def _parted(
+    records: Sequence[Record], seed: int, *, by_photo: bool = False
+) -> tuple[tuple[Record, ...], tuple[Record, ...]]:
+    """What is given, and what is asked only: a quarter of each person's photos, or of all."""
+    photos: dict[str, dict[Photo, None]] = {}
+    for record in records:
+        if record.image is not None:
+            photos.setdefault("" if by_photo else record.subject, {})[record.image] = None
+    apart: set[Photo] = set()
+    for subject, shown in sorted(photos.items()):
+        drawn = random.Random(f"{seed} {subject}").sample(list(shown), len(shown))
+        apart.update(drawn[: max(1, len(drawn) // 4) if len(drawn) > 1 else 0])
+    given = tuple(record for record in records if record.image not in apart)
+    return given, tuple(record for record in records if record.image in apart)
 
 
 def spread(records: Sequence[Record], count: int) -> tuple[Record, ...]:

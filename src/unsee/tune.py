@@ -6,6 +6,7 @@ et al. 2011), as `optuna` has it for several objectives, from the space that a m
 """
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -108,6 +109,7 @@ def tune(
     gold: VLM | None = None,
     out: Path,
     questions: int = QUESTIONS,
+    minutes: float | None = None,
     progress: Progress | None = None,
 ) -> Tuned:
     """Try settings of a method on a request that serves choices alone.
@@ -126,6 +128,8 @@ def tune(
         gold: A model that never knew.
         out: Folder of the trials.
         questions: Most open questions a set in a trial.
+        minutes: No trial is begun after which, as the longest so far went, no time would be left
+            for a run with what was found; the first one always is. None for no limit.
         progress: Told stage, steps done and steps in all.
 
     Raises:
@@ -152,6 +156,7 @@ def tune(
         "seed": seed,
         "questions": questions,
     }
+    began, longest = time.monotonic(), 0.0
     with locked(out):
         done = _read(out / TUNING, job)
         yardstick = Yardstick(
@@ -161,11 +166,15 @@ def tune(
             if progress is not None:
                 progress("trials", number, trials)
             drawn = _drawn(space, done, seed)
+            started = time.monotonic()
+            if minutes is not None and done and started - began + 2 * longest > 60 * minutes:
+                break
             settings = resolve(method, {**fixed, **drawn}, where=name)
             done.append(_tried(yardstick, settings, Trial(number, drawn), seed))
+            longest = max(longest, time.monotonic() - started)
             atomic_write_json(out / TUNING, {"job": job, "trials": [asdict(t) for t in done]})
         if progress is not None:
-            progress("trials", trials, trials)
+            progress("trials", len(done), len(done))
     return Tuned(job, tuple(done[:trials]))
 
 

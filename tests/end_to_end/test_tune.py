@@ -2,6 +2,7 @@
 
 import json
 import tomllib
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,9 +10,10 @@ from typer.testing import CliRunner
 
 from unsee import tune as tuning
 from unsee.cli import app
-from unsee.errors import ArtifactError, ConfigError
+from unsee.errors import ArtifactError, ConfigError, DataError
 from unsee.methods.ga import GA
 from unsee.methods.grad_diff import GradDiff
+from unsee.trials import rehearsal
 from unsee.tune import Trial, Tuned, tune
 
 FIXED = {"steps": 8, "variants": 2, "checkpoint_every": 0}
@@ -102,6 +104,62 @@ def test_the_verb_writes_a_recipe_that_forget_takes(people, knowing_folder, tmp_
     words = ["forget", "--recipe", tmp_path / "t" / "recipe.toml", *sides, "--dry-run", "--json"]
     again = CliRunner().invoke(app, [str(word) for word in words])
     assert again.exit_code == 0, again.output
+
+
+def test_a_rehearsal_leaves_the_audit_alone(knowing, asked):
+    within = rehearsal(asked)
+    audited = {
+        r.image
+        for name in ("forget_unseen", "retain_unseen")
+        for r in asked.split.audit.get(name, ())
+    }
+    touched = [*within.split.forget, *within.split.retain]
+    touched += [record for records in within.split.audit.values() for record in records]
+    assert not audited & {record.image for record in touched}
+    given = {record.image for record in within.split.forget}
+    apart = {record.image for record in within.split.audit["forget_unseen"]}
+    assert apart
+    assert not given & apart
+    assert given | apart == {record.image for record in asked.split.forget}
+    kept = {record.image for record in within.split.retain}
+    assert not kept & {r.image for r in within.split.audit["retain_unseen"]}
+    assert rehearsal(asked).split == within.split
+
+
+def test_one_photo_is_too_few_to_rehearse(asked):
+    photo = asked.split.forget[0].image
+    few = replace(asked.split, forget=tuple(r for r in asked.split.forget if r.image == photo))
+    with pytest.raises(DataError, match="expected two or more photos"):
+        rehearsal(replace(asked, split=few))
+
+
+def test_the_budget_ends_a_search(knowing, asked, tmp_path):
+    tuned = tune(knowing, asked, method=GA, fixed=FIXED, out=tmp_path, minutes=0.0)
+    assert len(tuned.trials) == 1
+
+
+def test_forget_chooses_settings_by_itself_and_stays_with_them(people, knowing_folder, tmp_path):
+    sides = ["--subject", people / "forget", "--retain", people / "retain"]
+    sides += ["--general", people / "general", "--strangers", people / "strangers"]
+    words = ["forget", knowing_folder, *sides, "--method", "grad_diff", "--auto", "--budget", 0]
+    words += ["--set", "method.steps=4", "--set", "method.variants=2", "--out", tmp_path / "run"]
+    for state in ("done", "was done already"):
+        told = CliRunner().invoke(app, [str(word) for word in [*words, "--quiet"]])
+        assert told.exit_code == 0, told.output
+        assert f"{tmp_path / 'run'}: {state}" in told.output
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    table = tomllib.loads((tmp_path / "run" / "tune" / "recipe.toml").read_text())["method"]
+    assert table.pop("name") == "grad_diff"
+    assert table.items() <= manifest["settings"].items()
+    assert manifest["settings"]["steps"] == 4
+    trials = json.loads((tmp_path / "run" / "tune" / tuning.TUNING).read_text())["trials"]
+    assert len(trials) == 1
+
+
+def test_auto_needs_a_budget():
+    told = CliRunner().invoke(app, ["forget", "m", "--subject", "x", "--auto"])
+    assert told.exit_code == 2
+    assert "expected --auto with --budget MINUTES" in told.output
 
 
 def test_an_unknown_method_is_named():
