@@ -15,7 +15,7 @@ from unsee.artifacts.files import MANIFEST
 from unsee.attacks.protocol import Attack
 from unsee.audit.attacking import Campaign
 from unsee.audit.examples import examples
-from unsee.audit.published import MLLMU_TOKENS, Sheet, published_scores, sheets_of
+from unsee.audit.published import Published, published_of
 from unsee.audit.runs import changed_parts, changed_tensors, cost_of, erasers_key, method_used
 from unsee.audit.scoring import Scored, Scores, score, text_logits
 from unsee.data.records import SETS, Record, Split
@@ -99,7 +99,7 @@ def audit(
     sets = {name: asked.split.audit[name] for name in SETS if asked.split.audit.get(name)}
     if not sets:
         raise DataError("audit: expected questions to ask, got none; check --subject")
-    sheets = sheets_of(protocol, asked.description.get("source", ""), sets, seed=seed)
+    published = published_of(protocol, asked.description.get("source", ""), sets, seed=seed)
     runs = _runs(artifact)
     manifests = read_stack(vlm, runs)
     for run, manifest in zip(runs, manifests, strict=True):
@@ -109,7 +109,7 @@ def audit(
     with locked(out) if out is not None else nullcontext():
         if cache is not None:
             cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-        inquiry = _Inquiry(asked, sets, out, cache, batch_size, progress, seed, told, sheets)
+        inquiry = _Inquiry(asked, sets, out, cache, batch_size, progress, seed, told, published)
         campaign = Campaign(
             vlm,
             asked.split,
@@ -161,7 +161,7 @@ def audit(
                 "changed_tensors": changed_parts(vlm, manifests),
             }
             | campaign.about(hidden)
-            | ({"published": inquiry.published} if sheets else {}),
+            | inquiry.as_published(),
         )
         if out is not None:
             reports.save(result, out)
@@ -182,8 +182,8 @@ class _Inquiry:
     progress: Progress | None
     seed: int
     told: Callable[[ModelName, Scored], None] | None
-    sheets: Sequence[Sheet]
-    published: dict[str, dict[str, Any]] = field(default_factory=dict)
+    published: Published | None
+    own: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
 
     def score(self, vlm: VLM, name: ModelName, mark: str = "") -> Scored:
         """Answers and scores of one model; `mark` tells of the erasers that it runs under."""
@@ -197,10 +197,18 @@ class _Inquiry:
         )
         if self.told is not None:
             self.told(name, found)
-        if self.sheets:
-            replies = self.replies(vlm, name, mark, max_new_tokens=MLLMU_TOKENS)
-            self.published[name] = published_scores(replies, self.sheets)
+        if self.published is not None:
+            longest = self.published.max_new_tokens
+            replies = self.replies(vlm, name, mark, max_new_tokens=longest)
+            self.own[name] = self.published.scores(replies)
         return found
+
+    def as_published(self) -> dict[str, Any]:
+        """What the report says of a benchmark's own scores; nothing where none was asked for."""
+        if self.published is None:
+            return {}
+        self.published.between(self.own)
+        return {"published": self.own}
 
     def floor(self, vlm: VLM) -> Scores:
         """How often the base gives the subjects' answers on photos of strangers."""

@@ -1,9 +1,11 @@
 """A benchmark's own scores beside ours: its prompts, its parsing, its rules for examples."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
+from unsee.audit.published_clear import clear_sheets
 from unsee.data.records import Record
 from unsee.errors import ConfigError
 from unsee.metrics import mllmu
@@ -21,7 +23,6 @@ _MLLMU_SETS = {
     "retain": ("retain_seen", "retain_text"),
     "celebrity": ("celebrity",),
 }
-MLLMU_TOKENS = 50
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,32 @@ class Sheet:
     left_out: Mapping[str, str]
 
 
-def sheets_of(protocol: str, source: str, audit: Mapping[str, Sequence[Record]], *, seed: int):
-    """What a protocol asks beside our own questions; nothing for "strict".
+@runtime_checkable
+class Published(Protocol):
+    """What a benchmark asks and how it scores replies.
+
+    Attributes:
+        max_new_tokens: Longest answer.
+    """
+
+    @property
+    def max_new_tokens(self) -> int:
+        """Longest answer, in tokens."""
+        ...
+
+    def scores(self, replies: Replies) -> dict[str, dict[str, Any]]:
+        """Cells of one model by split and score."""
+        ...
+
+    def between(self, tables: Mapping[str, dict[str, dict[str, Any]]]) -> None:
+        """Adds to the tables of all models what one alone does not tell."""
+        ...
+
+
+def published_of(
+    protocol: str, source: str, audit: Mapping[str, Sequence[Record]], *, seed: int
+) -> Published | None:
+    """What a protocol asks beside our own questions; None for "strict".
 
     Args:
         protocol: One of `PROTOCOLS`.
@@ -50,51 +75,61 @@ def sheets_of(protocol: str, source: str, audit: Mapping[str, Sequence[Record]],
         audit: Records by set.
         seed: Of the examples.
 
-    Returns:
-        A tuple of `Sheet`.
-
     Raises:
         ConfigError: If the protocol is unknown, or the benchmark has no published one here.
     """
     if protocol not in PROTOCOLS:
         raise ConfigError(f"unknown protocol {protocol!r}; {nearest(protocol, list(PROTOCOLS))}")
     if protocol == "strict":
-        return ()
-    name = source.partition(":")[0]
-    if name not in _SHEETS:
-        raise ConfigError(
-            f"--protocol published: expected --dataset {' or '.join(_SHEETS)}:..., got "
-            f"{source or 'no benchmark'}; leave it out"
-        )
-    return _SHEETS[name](audit, seed)
+        return None
+    name, _, place = source.partition(":")
+    if name == "mllmu":
+        return MLLMUSheets(_mllmu(audit, seed))
+    if name == "clear":
+        folder, _, split = place.rpartition("#")
+        return clear_sheets(Path(folder).expanduser(), split)
+    raise ConfigError(
+        "--protocol published: expected --dataset mllmu:... or clear:..., got "
+        f"{source or 'no benchmark'}; leave it out"
+    )
 
 
-def published_scores(replies: Replies, sheets: Sequence[Sheet]) -> dict[str, dict[str, Any]]:
-    """Scores of one model: split -> "modality score" -> value, 95 % interval by person, n, chance.
+@dataclass(frozen=True)
+class MLLMUSheets:
+    """The four published splits of MLLMU-Bench.
 
-    Args:
-        replies: Of the model; at most `MLLMU_TOKENS` new tokens.
-        sheets: What is asked.
+    Attributes:
+        sheets: One a split.
     """
-    table: dict[str, dict[str, Any]] = {}
-    for sheet in sheets:
-        samples: dict[str, list[tuple[Record, float]]] = {}
-        for record, reply in zip(sheet.records, replies.answers(sheet.asked), strict=True):
-            modality = "text" if record.image is None else "image"
-            for name, value in mllmu.sample(record, reply).items():
-                samples.setdefault(f"{modality} {name}", []).append((record, value))
-        cells: dict[str, Any] = {name: {"not_scored": why} for name, why in sheet.left_out.items()}
-        for name, rows in samples.items():
-            found = mean_interval([v for _, v in rows], [r.subject for r, _ in rows])
-            chosen = name.endswith("classification")
-            cells[name] = {
-                "value": found.value,
-                "ci": [found.low, found.high],
-                "n": found.n,
-                "chance": chance_accuracy([r for r, _ in rows]) if chosen else None,
-            }
-        table[sheet.split] = cells
-    return table
+
+    sheets: tuple[Sheet, ...]
+    max_new_tokens: int = 50
+
+    def scores(self, replies: Replies) -> dict[str, dict[str, Any]]:
+        """Split -> "modality score" -> value, 95 % interval by person, n, and chance of choices."""
+        return {sheet.split: _cells(sheet, replies) for sheet in self.sheets}
+
+    def between(self, tables: Mapping[str, dict[str, dict[str, Any]]]) -> None:
+        """Nothing is compared."""
+
+
+def _cells(sheet: Sheet, replies: Replies) -> dict[str, Any]:
+    samples: dict[str, list[tuple[Record, float]]] = {}
+    for record, reply in zip(sheet.records, replies.answers(sheet.asked), strict=True):
+        modality = "text" if record.image is None else "image"
+        for name, value in mllmu.sample(record, reply).items():
+            samples.setdefault(f"{modality} {name}", []).append((record, value))
+    cells: dict[str, Any] = {name: {"not_scored": why} for name, why in sheet.left_out.items()}
+    for name, rows in samples.items():
+        found = mean_interval([v for _, v in rows], [r.subject for r, _ in rows])
+        chosen = name.endswith("classification")
+        cells[name] = {
+            "value": found.value,
+            "ci": [found.low, found.high],
+            "n": found.n,
+            "chance": chance_accuracy([r for r, _ in rows]) if chosen else None,
+        }
+    return cells
 
 
 def _mllmu(audit: Mapping[str, Sequence[Record]], seed: int) -> tuple[Sheet, ...]:
@@ -123,8 +158,3 @@ def _mllmu(audit: Mapping[str, Sequence[Record]], seed: int) -> tuple[Sheet, ...
         if records:
             sheets.append(Sheet(split, tuple(scored), tuple(asked), left_out))
     return tuple(sheets)
-
-
-_SHEETS: dict[str, Callable[[Mapping[str, Sequence[Record]], int], tuple[Sheet, ...]]] = {
-    "mllmu": _mllmu,
-}

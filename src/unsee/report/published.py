@@ -38,5 +38,7 @@ def _written(cell: Mapping[str, Any] | None) -> str:
         return wording.NOT_SCORED
     if "value" not in cell:
         return f"{wording.NOT_SCORED}: {cell['not_scored']}"
+    if "ci" not in cell:
+        return wording.percent(cell["value"])
     low, high = (wording.percent(end).removesuffix(" %") for end in cell["ci"])
     return f"{wording.percent(cell['value'])} ({low} to {high})"
