@@ -27,7 +27,7 @@ def asked(subject, image, form):
     return Record(subject, image, "Where from?", "from Rome")
 
 
-def questions(image=PHOTO):
+def questions(image: Photo | None = PHOTO):
     return tuple(asked(who, image, form) for who in PEOPLE for form in ("choice", "cloze", "open"))
 
 
@@ -37,7 +37,7 @@ class Says(Replies):
     def __init__(self, text):
         self.text = text
 
-    def answers(self, records, stage="answers"):
+    def answers(self, records, stage="answers") -> list[str]:
         return [self.text for _ in records]
 
 
