@@ -58,7 +58,8 @@ def check_questions(found: Evidence, request: Request) -> tuple[list[Check], dic
         said += "; photos, questions or right answers are other ones"
         checks.append(Check("questions", "failed", said))
     if not checks:
-        checks.append(Check("questions", "ok", f"{sum(same.values())} of {len(same)} sets"))
+        said = f"the same {sum(same.values())} in {len(same)} sets"
+        checks.append(Check("questions", "ok", said))
     return checks, same
 
 
@@ -119,9 +120,9 @@ class _Compared:
         if not self.answers:
             return Check(what, "not checked", "it was not asked any of these questions")
         wrong = []
-        if self.other_answers:
+        if self.other_answers.total():
             wrong.append(f"{_counted(self.other_answers)} of {self.answers} answers are other ones")
-        if self.other_scores:
+        if self.other_scores.total():
             wrong.append(f"{_counted(self.other_scores)} of {self.scores} scores are other ones")
         if not wrong:
             said = f"{self.answers} questions: the same answers, and {self.scores} scores the same"

@@ -8,7 +8,7 @@ import hashlib
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from unsee.artifacts.files import atomic_write_bytes
 from unsee.errors import ConfigError
@@ -19,6 +19,7 @@ PUBLIC_SUFFIX = ".pub"
 _CONTEXT = b"unsee evidence\n"
 
 
+@runtime_checkable
 class PrivateKey(Protocol):
     """What is needed of an Ed25519 private key here."""
 
