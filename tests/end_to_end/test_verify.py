@@ -5,6 +5,7 @@ import json
 import re
 import shlex
 import shutil
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -211,7 +212,7 @@ def test_invented_scores_are_found_by_asking_again(run, monkeypatch):
     score = again.sample_sets
 
     def otherwise(*args, **more):
-        found = score(*args, **more)
+        found: Any = score(*args, **more)
         for by_metric in found.values():
             by_metric["accuracy"] = {row: 1 - s for row, s in dict(by_metric["accuracy"]).items()}
         return found
@@ -263,6 +264,35 @@ def test_other_photos(place, run, tmp_path):
     assert {fault.split(":")[0] for fault in faults} == {"questions"}
     assert any(fault.startswith("questions: forget_unseen: ") for fault in faults)
     assert all("photos, questions or right answers are other ones" in fault for fault in faults)
+
+
+def test_photos_that_are_gone_are_one_line_and_the_rest_is_checked(place, run, tmp_path):
+    shutil.move(place / "people" / "general", tmp_path / "elsewhere")
+    try:
+        result = unsee("verify", run, *SAMPLES)
+    finally:
+        shutil.move(tmp_path / "elsewhere", place / "people" / "general")
+    assert result.exit_code == 2
+    assert "ok           figures: " in result.stdout
+    assert result.stderr.startswith(f"unsee: {place}/people/general: ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_command_that_this_version_does_not_read(run):
+    table = json.loads((run / "report.json").read_text())
+    table["command"] += " --of-a-later-version 3"
+    (run / "report.json").write_text(json.dumps(table))
+    fit(run)
+    result = unsee("verify", run, *SAMPLES)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"unsee: {run}: its audit cannot be repeated by this version (")
+    table["command"] = "python audit.py"
+    (run / "report.json").write_text(json.dumps(table))
+    fit(run)
+    said = done("verify", run, *SAMPLES).stdout
+    assert (
+        "not checked  asked again: report.json names no unsee audit or demo that could be" in said
+    )
 
 
 @pytest.mark.parametrize(

@@ -72,10 +72,16 @@ def _check(
     from unsee.audit.verifying import verify as check
 
     hush()
-    checks, evidence = check(run, key=key)
     drawn_with = _fresh_seed() if seed is None else seed
+    checks, evidence = check(run, key=key)
+    if not as_json:
+        # Whatever comes next: models and photos of the audit may be gone.
+        _say(checks)
     if evidence is not None and not failed(checks):
-        checks += _again(run, evidence, samples, drawn_with, quiet=quiet)
+        more = _again(run, evidence, samples, drawn_with, quiet=quiet)
+        if not as_json:
+            _say(more)
+        checks += more
     wrong = failed(checks)
     if as_json:
         print_json(
@@ -87,12 +93,15 @@ def _check(
             }
         )
     else:
-        for found in checks:
-            typer.echo(f"{found.outcome:<11}  {found.what}: {found.said}")
         typer.echo(f"{run}: {'does NOT hold' if wrong else 'holds'}")
         typer.echo(ATTESTS)
     if wrong:
         raise typer.Exit(FAILED)
+
+
+def _say(checks: "list[Check]") -> None:
+    for check in checks:
+        typer.echo(f"{check.outcome:<11}  {check.what}: {check.said}")
 
 
 def _again(

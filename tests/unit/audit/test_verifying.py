@@ -5,6 +5,7 @@ import json
 import shutil
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,6 +33,7 @@ from unsee.report.evidence import (
     Link,
     Questions,
     Replied,
+    Run,
     chained,
     link_hash,
 )
@@ -65,7 +67,7 @@ def scored(known):
         ]
         for name, records in SETS.items()
     }
-    samples = {
+    samples: Any = {
         name: {
             "accuracy": {
                 row: float(text == record.answer)
@@ -110,7 +112,7 @@ def report_of(models, attacked):
 def made(tmp_path_factory):
     """A folder with a report and its evidence; not to be changed."""
     folder = tmp_path_factory.mktemp("audit")
-    models = {"base": scored(9), "erased": scored(1), "gold": scored(0)}
+    models: Any = {"base": scored(9), "erased": scored(1), "gold": scored(0)}
     attacked = {
         name: np.array([float(row % 9 < known) for row in range(36)])
         for name, known in {"base": 9, "erased": 3, "gold": 1}.items()
@@ -335,7 +337,7 @@ def test_many_faults_are_the_first_three_and_a_number(folder):
 
 def test_another_numpy_may_draw_other_people(folder):
     entries = [link.entry for link in loaded(folder).links]
-    run = entries[0]
+    (run,) = loaded(folder).of(Run)
     entries[0] = run.model_copy(update={"versions": {**run.versions, "numpy": "1.0"}})
     at = next(p for p, e in enumerate(entries) if isinstance(e, Questions))
     entries[at] = entries[at].model_copy(update={"people": [0] * 36})
@@ -383,7 +385,7 @@ def test_questions_are_drawn_from_every_set_in_turn():
 def test_the_samples_of_a_figure_are_its_records(folder):
     """The digest of a sample tells subject, question and answer apart, and nothing without salt."""
     found = loaded(folder)
-    salt = found.links[0].entry.salt
+    salt = found.of(Run)[0].salt
     record = SETS["forget_unseen"][0]
     digests = next(q for q in found.of(Questions) if q.set == "forget_unseen").samples
     assert digests[0] == evidence.sample_digest(salt, record)

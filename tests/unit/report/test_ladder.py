@@ -1,5 +1,7 @@
 """The claim ladder: what each rung needs, and what holds a claim below it."""
 
+from typing import Any
+
 import pytest
 
 from unsee.report import html, markdown
@@ -10,8 +12,8 @@ INSIDE = "internally removed at tested layers"
 AS_GOLD = "indistinguishable from gold under tested attacks"
 
 
-def shown(group, gap=0.0, half=0.02, power=True, **more):
-    cell = {
+def shown(group, gap=0.0, half=0.02, power: bool | None = True, **more):
+    cell: dict[str, Any] = {
         "value": max(0.0, gap),
         "ci": [0.0, 1.0],
         "n": 320,
