@@ -273,7 +273,7 @@ def test_attacks_that_need_another_model_are_refused_by_name_and_the_others_run(
     found: Any = result.models["base"].attacks
     assert found["merge"].not_scored == "the erased model has base's own weights"
     assert found["removal"].not_scored == "there is no eraser to take off"
-    assert found["prefix"].value == 1.0
+    assert found["prefix"].n == 2
     assert found["prefix"].above_gold.not_scored == "there is no gold model"
     lines = result.verdict.not_run
     assert "Attack merge: not run, since the erased model has base's own weights." in lines

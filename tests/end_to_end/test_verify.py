@@ -132,17 +132,18 @@ def test_it_has_every_figure_and_what_it_was_made_with(place):
     assert {score for score in seen.scores if score is not None} == {1.0}
 
 
-def test_signed_by_one_and_not_by_another(place, run):
+def test_signed_by_one_and_not_by_another(place, run, tmp_path):
     pytest.importorskip("cryptography", reason="signatures need the package cryptography")
-    done("verify", "--new-key", place / "mine")
-    done("verify", "--new-key", place / "other")
-    audit(place, "--sign", place / "mine", "--out", run)
-    said = done("verify", run, "--key", place / "mine.pub", *SAMPLES).stdout
+    mine, other = tmp_path / "mine", tmp_path / "other"
+    for key in (mine, other):
+        done("verify", "--new-key", key)
+    audit(place, "--sign", mine, "--out", run)
+    said = done("verify", run, "--key", f"{mine}.pub", *SAMPLES).stdout
     assert "ok           signature: of key " in said
-    (fault,) = failing(unsee("verify", run, "--key", place / "other.pub", *SAMPLES))
+    (fault,) = failing(unsee("verify", run, "--key", f"{other}.pub", *SAMPLES))
     assert fault.startswith("signature: of another key: ")
     rechained(run, lambda entry: entry)
-    (fault,) = failing(unsee("verify", run, "--key", place / "mine.pub", *SAMPLES))
+    (fault,) = failing(unsee("verify", run, "--key", f"{mine}.pub", *SAMPLES))
     assert fault.startswith("signature: there is none; expected key ")
 
 

@@ -206,8 +206,6 @@ def _audit_of(command: str, run: Path) -> dict[str, Any] | None:
     Raises:
         ArtifactError: If this version does not read it.
     """
-    import click
-
     from unsee.cli import app
     from unsee.cli.demo import MODEL, SUBJECT
     from unsee.errors import ArtifactError
@@ -218,9 +216,11 @@ def _audit_of(command: str, run: Path) -> dict[str, Any] | None:
     if words[:2] != ["unsee", "audit"]:
         return None
     group: Any = typer.main.get_command(app)
+    # Above all that refuses words; the module it lies in differs between releases of typer.
+    refusal: Any = typer.BadParameter.__mro__[2]
     try:
         given = group.commands["audit"].make_context("audit", words[2:]).params
-    except click.ClickException as error:
+    except refusal as error:
         raise ArtifactError(
             f"{run}: its audit cannot be repeated by this version ({error.format_message()}); "
             "check with --samples 0"

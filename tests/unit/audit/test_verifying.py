@@ -199,6 +199,29 @@ def test_every_changed_byte_is_found(made, tmp_path, data):
     assert found
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda text: text.replace("\n", " ", 1), "it is not written as unsee writes it"),
+        (lambda text: json.dumps(json.loads(text), indent=1), "it is not written as unsee"),
+        (lambda text: text.replace('"n":36', '"n":36,"n":36', 1), "it is not written as unsee"),
+        (lambda text: text.replace("1.0,", "1.00,", 1), "it is not written as unsee writes it"),
+        (lambda text: text + "\n", "it is not written as unsee writes it"),
+        (lambda text: text.replace('"n":36', '"n":"36"', 1), "is not as unsee writes it"),
+        (lambda text: text.replace('"kind":"run"', '"kind":"ran"', 1), "is not as unsee writes it"),
+        (lambda text: "[" * 9999, "it is not JSON"),
+        (lambda text: "[]", "it is not as unsee writes it"),
+    ],
+)
+def test_a_file_that_says_the_same_in_another_way_is_another(folder, change, said):
+    file = folder / "evidence.json"
+    file.write_text(change(file.read_text()))
+    (fault,) = faults(folder)
+    assert fault.startswith("evidence.json: ")
+    assert said in fault
+    assert fault.endswith("; it was changed or cut short")
+
+
 @few
 @given(data=st.data())
 def test_every_entry_that_is_moved_left_out_or_there_twice_is_found(made, tmp_path, data):
