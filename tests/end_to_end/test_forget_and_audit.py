@@ -278,7 +278,8 @@ def test_attacks_that_need_another_model_are_refused_by_name_and_the_others_run(
     lines = result.verdict.not_run
     assert "Attack merge: not run, since the erased model has base's own weights." in lines
     what = "Trick questions and rewordings meant to draw the answers out"
-    assert f"{what}: run, but not compared with a model that never knew." in lines
+    # It was run: this base alone forgets too much of its own under it.
+    assert f"{what}: no power on this model." in lines
 
 
 def test_audit_beside_gold_and_photos_on_request(knowing, tiny_vlm, request_):
