@@ -243,7 +243,7 @@ class Trials:
         # Children are forked from a process that has done nothing but import.
         self._processes = multiprocessing.get_context("forkserver")
         self._processes.set_forkserver_preload(
-            ["unsee.forget", "unsee.audit", "unsee.export", "unsee.cli.references", *MODELS]
+            ["unsee.forget", "unsee.audit", "unsee.export", "unsee.sources", *MODELS]
         )
 
     def begin(self, job: str) -> None:

@@ -85,6 +85,8 @@ def test_commands_are_found_at_all():
         "audit",
         "ask",
         "export",
+        "tune",
+        "compare",
         "verify",
     }
 
@@ -144,9 +146,11 @@ def test_the_guide_explains_every_verdict_that_can_be_reached():
 
 
 def test_every_recipe_is_valid():
+    from unsee.lineup import read_comparison
     from unsee.recipe import read_recipe
 
     assert len(RECIPES) >= 2
     for path in RECIPES:
-        recipe, _ = read_recipe(path, {})
-        assert tomllib.loads(path.read_text(encoding="utf-8"))["model"] == recipe.model
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        read = read_comparison(path).comparison if "rows" in table else read_recipe(path, {})[0]
+        assert table["model"] == read.model

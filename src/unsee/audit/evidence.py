@@ -123,7 +123,10 @@ def gathered(
         *figures,
         Closing(
             report=report_hash,
-            without_samples=sorted(measured(report).keys() - {figure.name for figure in figures}),
+            without_samples=[
+                *sorted(measured(report).keys() - {figure.name for figure in figures}),
+                *(["scores as published"] if "published" in report.data else []),
+            ],
         ),
     ]
 

@@ -5,17 +5,19 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from unsee import report as reports
+from unsee.answering import LONGEST
 from unsee.artifacts import check_run, locked, read_stack, run_fingerprint, versions
 from unsee.artifacts.files import MANIFEST
 from unsee.attacks.protocol import Attack
 from unsee.audit.attacking import ATTACKED_SET, Campaign
 from unsee.audit.evidence import gathered
 from unsee.audit.examples import examples
+from unsee.audit.published import MLLMU_TOKENS, Sheet, published_scores, sheets_of
 from unsee.audit.runs import (
     artifact_of,
     changed_parts,
@@ -60,6 +62,8 @@ def audit(
     control: str | os.PathLike[str] | None = None,
     sign: Path | None = None,
     progress: Progress | None = None,
+    told: Callable[[ModelName, Scored], None] | None = None,
+    protocol: str = "strict",
 ) -> Report:
     """Ask base, erased and gold the same questions, and say what is left and what is kept.
 
@@ -88,6 +92,8 @@ def audit(
         control: A run that merely hides the answers, to show which attacks have power.
         sign: Ed25519 private key, in PEM, that signs the evidence.
         progress: Told stage, questions done and questions in all.
+        told: Given every model's answers and scores.
+        protocol: "published" asks a benchmark's own questions too, for its own scores.
 
     Raises:
         ArtifactError: If an artifact is damaged, made for another base or on top of other runs,
@@ -113,6 +119,7 @@ def audit(
     sets = {name: asked.split.audit[name] for name in SETS if asked.split.audit.get(name)}
     if not sets:
         raise DataError("audit: expected questions to ask, got none; check --subject")
+    sheets = sheets_of(protocol, asked.description.get("source", ""), sets, seed=seed)
     runs = _runs(artifact)
     manifests = read_stack(vlm, runs)
     for run, manifest in zip(runs, manifests, strict=True):
@@ -122,7 +129,7 @@ def audit(
     with locked(out) if out is not None else nullcontext():
         if cache is not None:
             cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-        inquiry = _Inquiry(asked, sets, out, cache, batch_size, progress, seed)
+        inquiry = _Inquiry(asked, sets, out, cache, batch_size, progress, seed, told, sheets)
         campaign = Campaign(
             vlm,
             asked.split,
@@ -173,7 +180,8 @@ def audit(
                 "text_logits_bit_identical": _identical(before, after, len(text)),
                 "changed_tensors": changed_parts(vlm, manifests),
             }
-            | campaign.about(hidden),
+            | campaign.about(hidden)
+            | ({"published": inquiry.published} if sheets else {}),
         )
         if out is not None:
             content = _write(result, out)
@@ -222,24 +230,38 @@ class _Inquiry:
     batch_size: int
     progress: Progress | None
     seed: int
+    told: Callable[[ModelName, Scored], None] | None
+    sheets: Sequence[Sheet]
+    published: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def score(self, vlm: VLM, name: ModelName, mark: str = "") -> Scored:
         """Answers and scores of one model; `mark` tells of the erasers that it runs under."""
         reasons = dict(self.asked.not_scored) | (_GOLD_NOT_SCORED if name == "gold" else {})
-        return score(
+        found = score(
             self.replies(vlm, name, mark),
             self.sets,
             known=self.asked.known,
             not_scored=reasons,
             seed=self.seed,
         )
+        if self.told is not None:
+            self.told(name, found)
+        if self.sheets:
+            replies = self.replies(vlm, name, mark, max_new_tokens=MLLMU_TOKENS)
+            self.published[name] = published_scores(replies, self.sheets)
+        return found
 
     def floor(self, vlm: VLM) -> Scored:
         """How often the base gives the subjects' answers on photos of strangers."""
         return score_answers(self.replies(vlm, "base"), self.asked.floor, seed=self.seed)
 
     def replies(
-        self, vlm: VLM, name: str, mark: str = "", progress: Progress | None = None
+        self,
+        vlm: VLM,
+        name: str,
+        mark: str = "",
+        progress: Progress | None = None,
+        max_new_tokens: int = LONGEST,
     ) -> Replies:
         """Replies of one model; those of base and gold are kept where other audits find them."""
         shared = name in ("base", "gold")
@@ -250,6 +272,7 @@ class _Inquiry:
             path=folder / ANSWERS if folder is not None else None,
             mark=mark,
             batch_size=self.batch_size,
+            max_new_tokens=max_new_tokens,
             progress=progress or self.progress,
         )
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -27,13 +27,15 @@ class Scored:
 
     Attributes:
         answers: Answers by set, aligned with its records.
+        logprobs: Log-probabilities of the right and of wrong answers, likewise.
         scores: Cells of `report.json` by set and metric.
         samples: Score of each answer, by set, metric and row.
     """
 
     answers: Mapping[str, Sequence[str]]
+    logprobs: Mapping[str, AnswerLogprobs]
     scores: Scores
-    samples: SetSamples
+    samples: SetSamples = field(default_factory=dict)
 
 
 def score(
@@ -63,17 +65,11 @@ def score(
     rivals = [record for rows in wrong.values() for row in rows for record in row]
     replies.logprobs([*everything, *rivals])
     answers = {name: replies.answers(records) for name, records in asked.items()}
-    samples = sample_sets(
-        asked,
-        answers,
-        logprobs_by_set={
-            name: _logprobs(replies, records, wrong[name]) for name, records in asked.items()
-        },
-        known=known,
-    )
+    logprobs = {name: _logprobs(replies, rows, wrong[name]) for name, rows in asked.items()}
+    samples = sample_sets(asked, answers, logprobs_by_set=logprobs, known=known)
     scores = cells_of(samples, asked, seed=seed)
     scores |= {name: {"accuracy": {"not_scored": why}} for name, why in not_scored.items()}
-    return Scored(answers, scores, samples)
+    return Scored(answers, logprobs, scores, samples)
 
 
 def score_answers(
@@ -82,7 +78,7 @@ def score_answers(
     """Ask a model and score its answers alone, without probabilities."""
     answers = {name: replies.answers(records) for name, records in sets.items()}
     samples = sample_sets(sets, answers)
-    return Scored(answers, cells_of(samples, sets, seed=seed), samples)
+    return Scored(answers, {}, cells_of(samples, sets, seed=seed), samples)
 
 
 def text_logits(vlm: VLM, records: Sequence[Record]) -> list[str]:

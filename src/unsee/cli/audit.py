@@ -70,6 +70,9 @@ def audit(
             help="Try to bring it back: all, or names with commas; see unsee list attacks."
         ),
     ] = None,
+    protocol: Annotated[
+        str, typer.Option(help="published: a benchmark's own prompts and scores too (mllmu:).")
+    ] = "strict",
     control: Annotated[
         Path | None,
         typer.Option(help="Run that merely hides, to show which attacks have power here."),
@@ -94,8 +97,8 @@ def audit(
         raise ConfigError(
             "expected --artifact or --base, got both; MODEL is the base of an artifact"
         )
-    from unsee.cli.references import gold_of, open_model, people_of, request_of
     from unsee.recipe import Recipe
+    from unsee.sources import gold_of, open_model, people_of, request_of
 
     if control is not None and attacks is None:
         raise ConfigError("--control shows the power of attacks; give --attacks too")
@@ -152,6 +155,7 @@ def audit(
             batch_size=batch_size,
             attacks=tried,
             control=control,
+            protocol=protocol,
             sign=sign,
             progress=report,
         )

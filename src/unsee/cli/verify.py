@@ -134,8 +134,8 @@ def _asked(
 ) -> "list[Check]":
     from unsee.audit.again import Opened, ask_again, check_questions, drawn
     from unsee.audit.verifying import Check, check_model, failed
-    from unsee.cli.references import gold_of, open_model
     from unsee.erasers.storage import under_artifacts
+    from unsee.sources import gold_of, open_model
 
     name = audit["base"] or audit["model"]
     never = audit["gold"] or gold_of(name)
@@ -183,10 +183,10 @@ def _request(audit: Mapping[str, Any], base: Any, run: Path, report: Any) -> Any
     import shutil
     import tempfile
 
-    from unsee.cli.references import people_of, request_of
     from unsee.recipe import Recipe
     from unsee.replies import ANSWERS
     from unsee.settings import resolve
+    from unsee.sources import people_of, request_of
 
     names = ("subject", "request", "dataset", "retain", "general", "strangers", "scope", "photos")
     table = {"model": audit["base"] or audit["model"]} | {name: audit[name] for name in names}

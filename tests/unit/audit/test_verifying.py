@@ -76,7 +76,7 @@ def scored(known):
         }
         for name, records in SETS.items()
     }
-    return Scored(answers, cells_of(samples, SETS, seed=SEED), samples)
+    return Scored(answers, {}, cells_of(samples, SETS, seed=SEED), samples)
 
 
 def report_of(models, attacked):
