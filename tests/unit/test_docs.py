@@ -87,6 +87,7 @@ def test_commands_are_found_at_all():
         "export",
         "tune",
         "compare",
+        "verify",
     }
 
 
@@ -140,7 +141,7 @@ def test_python_in_pages_compiles(page):
 def test_the_guide_explains_every_verdict_that_can_be_reached():
     guide = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
     concepts = (ROOT / "docs" / "concepts.md").read_text(encoding="utf-8")
-    assert all(f"| {rung} |" in guide for rung in list(RUNGS)[:4])
+    assert all(f"| {rung} |" in guide for rung in RUNGS)
     assert all(rung in " ".join(concepts.split()) for rung in RUNGS)
 
 

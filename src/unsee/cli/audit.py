@@ -1,4 +1,4 @@
-"""`unsee audit`: what is left, what is kept, as report.json, report.md and report.html."""
+"""`unsee audit`: what is left, what is kept: report.json and its evidence, report.md and .html."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -77,6 +77,10 @@ def audit(
         Path | None,
         typer.Option(help="Run that merely hides, to show which attacks have power here."),
     ] = None,
+    sign: Annotated[
+        Path | None,
+        typer.Option(help="Private key that signs the evidence; see unsee verify --new-key."),
+    ] = None,
     seed: Seed = 0,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -98,6 +102,10 @@ def audit(
 
     if control is not None and attacks is None:
         raise ConfigError("--control shows the power of attacks; give --attacks too")
+    if sign is not None:
+        from unsee.report.signing import read_private
+
+        read_private(sign)
     tried = None
     if attacks is not None:
         from unsee.attacks import attacks_named
@@ -148,6 +156,7 @@ def audit(
             attacks=tried,
             control=control,
             protocol=protocol,
+            sign=sign,
             progress=report,
         )
     if as_json:

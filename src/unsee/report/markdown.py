@@ -9,7 +9,7 @@ from unsee.artifacts.files import atomic_write_text
 from unsee.report import published, wording
 from unsee.report.attempts import attempts, lead
 from unsee.report.schema import AttackCell, Cell, NotScored, Report
-from unsee.report.verdict import limits, rung_says
+from unsee.report.verdict import limits, rung_says, steps
 
 _MAX_EXAMPLES = 8
 # An underscore inside a word is plain text in every dialect that has tables.
@@ -28,6 +28,8 @@ def render(report: Report) -> str:
         _text(rung_says(report.verdict.rung, scope=report.request.scope)),
         _bullets(report.verdict.because),
         "Not run:\n\n" + _bullets(report.verdict.not_run),
+        "## The ladder",
+        _ladder(report),
         "## Figures",
         _summary(report),
         *_examples(report),
@@ -49,6 +51,14 @@ def write(report: Report, path: Path | str) -> Path:
     """Write the report as Markdown and return the file."""
     atomic_write_text(Path(path), render(report))
     return Path(path)
+
+
+def _ladder(report: Report) -> str:
+    """The claims from the strongest down, with what each needs."""
+    return _table(
+        ("claim", "stands", "needs, beyond the one below", "not there yet"),
+        [(s.name, s.stands, s.needs, ", ".join(s.lacks) or "-") for s in steps(report)],
+    )
 
 
 def _summary(report: Report) -> str:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from unsee.metrics.summary import forget_sets, harmonic_mean, keep_sets
 from unsee.report import wording
-from unsee.report.evidence import kept_share
+from unsee.report.gaps import kept_share
 from unsee.report.schema import ModelName, NotScored, Report, Score
 
 INK, MUTED, RULE = "#1c2126", "#59636e", "#d8dde2"
