@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from unsee import report as reports
 from unsee.artifacts import versions
 from unsee.cells import asked, logprobs_of, read_cell
 from unsee.data.records import SETS, Record
@@ -21,6 +22,7 @@ from unsee.metrics.sets import sample_scores, score_sets
 from unsee.metrics.summary import Reference, forget_sets, keep_sets, summarise
 from unsee.recipe import component
 from unsee.replies import ANSWERS, Replies, dtype_name
+from unsee.report.schema import ModelScores, Request, Summary
 from unsee.sources import open_model
 
 Answers = Mapping[str, Sequence[str]]
@@ -201,6 +203,7 @@ class Table:
                     "kind": self.kind(row),
                     "methods": [dict(table) for table in self.lineup.methods[row]],
                     "summary": pool.summary,
+                    "verdict": self.verdict(row),
                     "scores": pool.scores,
                     "cost": self._cost(row),
                     "text_logits_bit_identical": self._identical(row),
@@ -219,6 +222,27 @@ class Table:
         """`control`, `weights`, `eraser`, or both kinds joined by " + "."""
         kinds = [component(table["name"]).kind for table in self.lineup.methods[row]]  # pyright: ignore[reportAttributeAccessIssue]
         return " + ".join(dict.fromkeys(kinds)) or "control"
+
+    def verdict(self, row: str) -> dict[str, Any]:
+        """The claim that the answers on all draws support, with reasons, as in report.json."""
+        models = {"base": self.base[1], "erased": self.pools[row].scores}
+        if self.reference == "gold":
+            models["gold"] = self.gold[1]
+        kinds = self.kind(row).split(" + ")
+        # What is told or steered at test time hides, whatever else was done.
+        kind = "weights" if set(kinds) == {"weights"} else "eraser"
+        control = self.lineup.comparison.rows[row].control
+        kind = {NONE: "none", RETRAIN: "weights"}.get(control or "", kind)
+        subjects = [name for request in self.requests for name in request.subjects]
+        found = reports.verdict(
+            Summary.model_validate(self.pools[row].summary),
+            {name: ModelScores.model_validate({"scores": s}) for name, s in models.items()},  # pyright: ignore[reportArgumentType]
+            Request.model_validate(
+                {"subjects": sorted(set(subjects)), "scope": self.lineup.comparison.scope}
+            ),
+            kind,  # pyright: ignore[reportArgumentType]
+        )
+        return found.model_dump(mode="json")
 
     def _told(self, first: str, row: str) -> dict[str, Any]:
         found = self.difference(first, row)

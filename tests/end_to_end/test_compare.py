@@ -47,6 +47,7 @@ def test_every_row_is_there_with_its_score_or_its_reason(table):
     assert "layer" in table["failed"]["not here"][0]
     assert set(table["rows"]) | set(table["failed"]) >= {"eraser", "vkd + mllmeraser"}
     assert table["rows"]["none"]["summary"]["score"] == 0.0
+    assert table["rows"]["none"]["verdict"]["rung"] == "not forgotten"
     assert table["rows"]["vkd"]["summary"]["score"] > 0.5
     assert table["rows"]["vkd"]["kind"] == "weights"
     assert table["rows"]["none"]["kind"] == table["rows"]["told"]["kind"] == "control"

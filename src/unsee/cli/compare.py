@@ -88,9 +88,9 @@ def _show(content: dict) -> None:
     from unsee.report.comparison import failures, grids
 
     ranking = next(iter(grids(content)))
-    table = Table(*ranking.head[:6], box=None)
+    table = Table(*ranking.head[:7], box=None)
     for row in ranking.rows:
-        table.add_row(*row[:6])
+        table.add_row(*row[:7])
     console = Console()
     console.print(table)
     for line in failures(content):

@@ -129,7 +129,8 @@ def failures(content: Content) -> Iterator[str]:
 
 def _ranking(content: Content) -> Grid:
     first = content["first_trained"]
-    head = ["row", "kind", "score", "forget gap", "over-forgetting", "keep", "text logits kept"]
+    head = ["row", "kind", "score", "forget gap", "over-forgetting", "keep"]
+    head += ["verdict, without attacks", "text logits kept"]
     if first is not None:
         head.append(f"score of {first} minus this one")
     rows = []
@@ -141,7 +142,7 @@ def _ranking(content: Content) -> Grid:
         ]
         same = found["text_logits_bit_identical"]
         kept = f"{same['value']} of {same['n']} runs" if "value" in same else NONE
-        cells = [row, found["kind"], *figures, kept]
+        cells = [row, found["kind"], *figures, found["verdict"]["rung"], kept]
         if first is not None:
             cells.append(_difference(content["differences"].get(row)))
         rows.append(cells)
