@@ -43,6 +43,7 @@ from unsee.metrics.sets import chance_accuracy
 from unsee.models.load import VLM
 from unsee.replies import Replies
 from unsee.settings import overrides
+from unsee.trials import spread
 from unsee.world import materialise
 
 RESULT = Path("docs/results/eraser-breaks.json")
@@ -73,11 +74,9 @@ UNCHANGED = "as it is"
 MODELS = ("base", "erased", "gold")
 
 
-def spread(records: Sequence[Record]) -> list[Record]:
+def chosen(records: Sequence[Record]) -> tuple[Record, ...]:
     """So many open questions, evenly over the records."""
-    asked = [record for record in records if record.form == "open"]
-    step = max(1.0, len(asked) / QUESTIONS)
-    return [asked[int(step * place)] for place in range(min(QUESTIONS, len(asked)))]
+    return spread([record for record in records if record.form == "open"], QUESTIONS)
 
 
 def tries(vlm: VLM, given: Given, changes: Sequence[str]) -> dict[str, Try]:
@@ -130,8 +129,8 @@ def measured(table: Table, run: Run) -> dict[str, Any]:
     """Margins and rightness of every question under every try, base and gold beside it."""
     split = table.split(run.draw, run.part)
     vlm, gold = table.vlm("base"), table.vlm("gold")
-    own = spread(split.audit["forget_unseen"])
-    others = spread([*split.audit["retain_unseen"], *split.audit["bystander"]])
+    own = chosen(split.audit["forget_unseen"])
+    others = chosen([*split.audit["retain_unseen"], *split.audit["bystander"]])
     eraser = run.eraser.fit(vlm, split, seed=run.seed)
     eraser = replace(eraser, plan=replace(eraser.plan, reads=run.reads))
     told = {

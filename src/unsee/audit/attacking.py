@@ -146,6 +146,13 @@ class Campaign:
                     row[key] |= _judgement(outcome, found, self._records, self._seed)
         return cells
 
+    def samples(self) -> dict[str, dict[str, NDArray[np.float64]]]:
+        """Success with each question, by model and attack; NaN where one could not be asked."""
+        return {
+            model: {key: o.success for key, o in outcomes.items() if not isinstance(o, str)}
+            for model, outcomes in self._outcomes.items()
+        }
+
     def about(self, control: Iterable[Path] = ()) -> dict[str, Any]:
         """What a report says about the attacks as a whole; nothing without any."""
         if not self._attacks:

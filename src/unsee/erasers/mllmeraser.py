@@ -38,7 +38,7 @@ from unsee.erasers.states import At
 from unsee.erasers.steering import Gate, Plan, Positions, Steering
 from unsee.errors import ConfigError, DataError
 from unsee.models.load import VLM
-from unsee.settings import Settings
+from unsee.settings import Settings, Space, Span
 
 # With less to keep, nothing can be said about how often a gate fires on it.
 FEWEST_KEPT = 8
@@ -86,6 +86,7 @@ class MLLMEraser(Settings):
 
     kind: ClassVar[str] = "eraser"
     eraser: ClassVar[type[Steering]] = Steering
+    space: ClassVar[Space] = {"strength": Span(0.5, 3), "ridge": Span(0.02, 2)}
 
     gate: Gate = "calibrated"
     direction: Kind = "multimodal"
