@@ -35,8 +35,9 @@ class Plan:
         positions: Whether all prompt tokens are pushed, or the last alone.
         strength: s, > 0.
         scope: "visual" never looks at prompts without a photo.
-        false_fire: Share of requests that may be pushed though they ask for nobody who is erased,
-            whatever the number of subjects; calibrated gate only.
+        false_fire: Share of requests, or of turns where there are several, that may be pushed
+            though they ask for nobody who is erased, whatever the number of subjects; calibrated
+            gate only.
         task_strengths: s by form of the question, where the pass knows it; `strength` elsewhere.
         reads: Where the calibrated gate reads: at the end of each of the user's turns, each of
             which decides about its own tokens, so that neither an earlier turn nor an answer that
