@@ -23,8 +23,8 @@ def attacks_named(names: str) -> dict[str, Attack | Detects]:
     """Attacks at their defaults, by name.
 
     Args:
-        names: "all", or names with commas between them. Of variants that cost much, "all" leaves out
-            those that are `named_only`; they can be named beside it.
+        names: "all", or names with commas between them. "all" leaves out costly variants, which are
+            `named_only`; they can be named beside it.
 
     Raises:
         ConfigError: If a name is unknown, with the nearest one, or none is given.

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
+from torch import Tensor
 
 from unsee.answering import answer_logits
 from unsee.attacks import ATTACKS
@@ -30,7 +31,7 @@ from unsee.models.hooks import asking, scoring
 from unsee.models.load import VLM
 from unsee.models.restore import restored
 from unsee.replies import records_digest
-from unsee.sampling import PairBatch
+from unsee.sampling import PairBatch, Rows
 from unsee.settings import Settings
 from unsee.train import may_change, train
 
@@ -42,7 +43,8 @@ Data = Literal["forget", "neighbours", "retain", "general"]
 class Lesson(FineTuned):
     """Plain fine-tuning on answers: what the attacker's training is to the loop.
 
-    The records to learn stand where the loop has those to forget.
+    The records to learn stand where the loop has those to forget, and those that are learned beside
+    them where it has those to keep.
 
     Attributes:
         steps: Optimizer steps.
@@ -58,13 +60,15 @@ class Lesson(FineTuned):
 
     def loss(self, vlm: VLM, batch: PairBatch, state: Any) -> Terms:
         """Descent on the answers."""
-        rows = batch.forget
-        # Under an eraser, which is to treat what is learned like answers that are written.
+        beside = {"beside": self._answers(vlm, batch.keep)} if batch.keep.records else {}
+        return Terms(forget={"answers": self._answers(vlm, batch.forget)}, retain=beside)
+
+    @staticmethod
+    def _answers(vlm: VLM, rows: Rows) -> Tensor:
+        # An eraser is to take what is learned for answers that are written.
         prompts = scoring(rows.batch.labels == IGNORED_LABEL)
         with prompts, asking([record.form for record in rows.records]):
-            return Terms(
-                forget={"answers": cross_entropy(*answer_logits(vlm, rows.batch))}, retain={}
-            )
+            return cross_entropy(*answer_logits(vlm, rows.batch))
 
 
 @ATTACKS.register("relearning")
@@ -74,7 +78,7 @@ class Relearning(Settings):
     Attributes:
         data: What is learned: `forget`, pairs the method was given; `neighbours`, pairs of the kept
             people who look most like them; `retain`, those of all kept people; `general`,
-            strangers, general photos and refusals.
+            those of strangers and general photos.
         shares: Of these pairs, a try each; each share holds the smaller ones.
         by_person: Take shares of the people instead, with all their pairs, and ask about the others
             alone.
@@ -83,6 +87,7 @@ class Relearning(Settings):
         steps: Optimizer steps a try.
         lr: Peak learning rate.
         batch: Pairs a step.
+        beside: Pairs of kept people learned beside them in each step, so that less else is lost.
     """
 
     group: ClassVar[Group] = "relearning"
@@ -96,21 +101,27 @@ class Relearning(Settings):
     steps: int = Field(50, ge=1)
     lr: float = Field(3e-4, gt=0)
     batch: int = Field(16, ge=1)
+    beside: int = Field(0, ge=0)
 
     def tries(self, vlm: VLM, given: Given) -> Sequence[Try] | str:
         """A try a share; the model is trained, asked, and put back."""
-        lessons = self._lessons(given.split, given.seed)
-        if isinstance(lessons, str):
-            return lessons
-        return [
-            Try(
-                name,
-                ask=_about_others({r.subject for r in records} if self.by_person else set()),
-                change=self._trained(records, given.seed),
-                made_of=records_digest(records, given.seed),
+        shares = self._shares(given.split, given.seed)
+        if isinstance(shares, str):
+            return shares
+        tries = []
+        for name, records in shares.items():
+            taught = {record.subject for record in records}
+            kept = given.split.retain if self.beside else ()
+            lessons = Split(records, retain=tuple(r for r in kept if r.subject not in taught))
+            tries.append(
+                Try(
+                    name,
+                    ask=_about_others(taught if self.by_person else set()),
+                    change=self._trained(lessons, given.seed),
+                    made_of=records_digest((*records, *lessons.retain), given.seed),
+                )
             )
-            for name, records in lessons.items()
-        ]
+        return tries
 
     def lesson(self) -> Lesson:
         """What the loop is given."""
@@ -120,38 +131,42 @@ class Relearning(Settings):
             steps=self.steps,
             lr=self.lr,
             forget_batch=self.batch,
+            retain_batch=self.beside,
         )
 
-    def _trained(self, records: Sequence[Record], seed: int) -> Callable[[VLM], Any]:
+    def _trained(self, lessons: Split, seed: int) -> Callable[[VLM], Any]:
         lesson = self.lesson()
 
         @contextmanager
         def teaching(vlm: VLM) -> Iterator[None]:
             with restored(vlm.model, may_change(vlm, lesson)):
-                train(vlm, Split(forget=tuple(records)), lesson, seed=seed)
+                train(vlm, lessons, lesson, seed=seed)
                 yield
 
         return teaching
 
-    def _lessons(self, split: Split, seed: int) -> dict[str, list[Record]] | str:
+    def _shares(self, split: Split, seed: int) -> dict[str, tuple[Record, ...]] | str:
         """Pairs to learn by the name of the share, or why there are none."""
-        pairs = [r for r in self._pairs(split) if r.answer]
+        pairs = [r for r in self._pairs(split) if r.image is not None]
         if not pairs:
-            return f"there are no pairs to learn from ({self.data})"
+            return f"there are no photos with questions to learn from ({self.data})"
         rng = random.Random(f"relearning-{seed}")
         if not self.by_person:
             drawn = rng.sample(pairs, len(pairs))
             return {
-                f"{100 * share:g}%": drawn[: max(1, round(share * len(drawn)))]
+                f"{100 * share:g}%": tuple(drawn[: max(1, round(share * len(drawn)))])
                 for share in self.shares
             }
         people = sorted({record.subject for record in pairs})
         drawn = rng.sample(people, len(people))
         counts = [max(1, round(share * len(people))) for share in self.shares]
-        if max(counts) >= len(people):
+        counts = [count for count in counts if count < len(people)]
+        if not counts:
             return f"of {len(people)} people nobody would be left to ask about"
         return {
-            f"{count} of {len(people)} people": [r for r in pairs if r.subject in drawn[:count]]
+            f"{count} of {len(people)} people": tuple(
+                record for record in pairs if record.subject in drawn[:count]
+            )
             for count in dict.fromkeys(counts)
         }
 
@@ -174,13 +189,15 @@ class RelearningCurve(Relearning):
 class RelearningPeople(Relearning):
     """As relearning, on a quarter, half and three quarters of the people; asked about the others.
 
-    Of twelve people these are three, six and nine.
+    Of twelve people these are three, six and nine. Kept people are learned beside them: from a few
+    people alone a model learns to name these few, and base would lose what it knows of the others.
     """
 
     named_only: ClassVar[bool] = True
 
     shares: tuple[float, ...] = Field((0.25, 0.5, 0.75), min_length=1)
     by_person: bool = True
+    beside: int = Field(16, ge=0)
 
 
 @ATTACKS.register("relearning_lora")
@@ -225,7 +242,7 @@ class RelearningRetain(Relearning):
 
 @ATTACKS.register("relearning_general")
 class RelearningGeneral(Relearning):
-    """As relearning, on strangers and refusals: harmless, and of another kind."""
+    """As relearning, on strangers and general photos: harmless, and of another kind."""
 
     named_only: ClassVar[bool] = True
 

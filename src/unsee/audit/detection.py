@@ -90,7 +90,7 @@ def detection_power(
         ahead = 2 * (model.value - gold.value)
         if round(ahead, 9) < RECOVERED_FOR_POWER:
             return False, (
-                f"of {what} it tells {100 * ahead:.0f} points more (2 AUC - 1) than of a model that "
-                f"never knew, and {needed}"
+                f"of {what} it tells {100 * ahead:.0f} points more (2 AUC - 1) than of a model "
+                f"that never knew, and {needed}"
             )
     return True, "it tells what the model before and a control that merely hides were trained on"

@@ -15,9 +15,9 @@ RECOVERED_FOR_POWER = 0.2
 # What is said to have come back lies further above gold than this.
 NOTEWORTHY = 0.05
 AVERAGE_GAIN = (
-    "AG(p) = [right after relearning on share p - right before] of the erased model less the same of "
-    "a model that never knew, on questions that were not trained on; AG is the mean over p. Lower is "
-    "more robust"
+    "AG(p) = [right after relearning on share p - right before] of the erased model less the same "
+    "of a model that never knew, on questions that were not trained on; AG is the mean over p. "
+    "Lower is more robust"
 )
 
 

@@ -53,9 +53,9 @@ def lead() -> str:
     return (
         "The open questions about other photos of them, asked again of all models alike. An answer "
         "counts if it stands anywhere in the reply to any try. What a model that never knew gets "
-        "right, it guessed or read out of the attack: only what lies above it was brought back. What "
-        "is read out of inner layers counts where the answer is among the guesses; of membership the "
-        "figure is how well training pairs are told from others, where 50 % is chance."
+        "right, it guessed or read out of the attack: only what lies above it was brought back. "
+        "Read out of inner layers, an answer counts if it is among the guesses. The figure of "
+        "membership is how well training pairs are told from others; 50 % is chance."
     )
 
 

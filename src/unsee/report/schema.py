@@ -129,9 +129,9 @@ class AttackScore(_Open):
         power: Whether the attack can find what is merely hidden on this model; None where that was
             not tested. Said of the erased model.
         power_why: Why so.
-        group: What the attack changes: "prompts", "images", "weights"; or how else it goes about it:
-            "readout", "relearning", "membership"; None for an attack that is a
-            group of its own.
+        group: What the attack changes: "prompts", "images", "weights"; or how else it goes about
+            it: "readout", "relearning", "membership"; None for an attack that is a group of its
+            own.
         plain: Share of the same samples right without the attack, counted alike.
         tries: Share recovered by each try alone.
         above_gold: How far above gold under the same attack. Said of the erased model.

@@ -1,0 +1,88 @@
+"""Which control that merely hides do attacks find out? Candidates on development people.
+
+    python benchmarks/hidden_control.py
+
+A control is made by `unsee.audit.control.hidden`; candidates differ in what is trained, and how
+fast. What comes back of one is its gain under an attack less gold's; an attack has power where that
+is at least 20 points. Kept in `runs/hidden_control`; writes
+`docs/results/hidden-control.{json,md}`.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cells import Table, provenance, write
+
+from unsee.attacks import ATTACKS, attacks_named
+from unsee.audit.attacking import ATTACKED_SET, Campaign
+from unsee.audit.control import REFUSING, hidden
+from unsee.erasers.storage import under_artifacts
+from unsee.metrics.recovery import RECOVERED_FOR_POWER
+from unsee.replies import ANSWERS, Replies
+from unsee.world import materialise
+
+RESULT = Path("docs/results/hidden-control.json")
+FOLDER = Path("runs/hidden_control")
+QUESTIONS = 24
+CANDIDATES = {
+    "last layer and head": {"parts": ("language.layers[-1:]", "head"), "lr": 1e-3},
+    "adapters on the language model": {"parts": ("language",), "lora_rank": 8, "lr": 1e-3},
+    "whole model": {"parts": ("vision", "projector", "language", "head"), "lr": 1e-4},
+    "projector": {"parts": ("projector",), "lr": 1e-3},
+}
+
+
+def main() -> None:
+    """Every candidate under every attack, beside gold."""
+    table = Table(materialise(), FOLDER)
+    base, gold = table.vlm("base"), table.vlm("gold")
+    split = table.split("dev", "dev")
+    asked = [r for r in split.audit[ATTACKED_SET] if r.form == "open"]
+    asked = asked[:: max(1, len(asked) // QUESTIONS)][:QUESTIONS]
+    split = replace(split, audit={**split.audit, ATTACKED_SET: tuple(asked)})
+    attacks: Any = attacks_named("all")
+    del attacks["membership"], attacks["removal"], attacks["probe"]
+    attacks["relearning"] = ATTACKS.get("relearning")(shares=(0.2,))
+
+    def replies(vlm: Any, name: str, mark: str, progress: Any) -> Replies:
+        return Replies(vlm, name=name, mark=mark, path=FOLDER / ANSWERS)
+
+    rows: dict[str, Any] = {}
+    never = Campaign(base, split, attacks, replies, kinds={"weights"})
+    never.attack(gold, "gold")
+    for name, settings in CANDIDATES.items():
+        run = hidden(base, split, FOLDER, refusing=REFUSING.model_copy(update=settings))
+        if isinstance(run, str):
+            rows[name] = {"settings": settings, "not_made": run}
+            print(name, run, flush=True)
+            continue
+        names = run.manifest["tensors"]
+        campaign = Campaign(base, split, attacks, replies, changed=names, kinds={"weights"})
+        with under_artifacts(base, [run.folder]):
+            campaign.attack(base, "erased", run.folder.name)
+        campaign._outcomes["gold"] = never._outcomes["gold"]
+        cells = campaign.cells()
+        found = {}
+        for attack, cell in cells["erased"].items():
+            if "not_scored" in cell:
+                continue
+            gained = cell["value"] - cell["plain"]
+            never_ = cells["gold"][attack]
+            found[attack] = gained - (never_["value"] - never_["plain"])
+        plain = next(cell["plain"] for cell in cells["erased"].values() if "plain" in cell)
+        rows[name] = {
+            "settings": settings,
+            "steps": run.manifest["cost"]["steps"],
+            "plain": plain,
+            "recovered": found,
+            "attacks_with_power": sum(v >= RECOVERED_FOR_POWER - 1e-9 for v in found.values()),
+        }
+        print(name, rows[name], flush=True)
+    write(RESULT, provenance("python benchmarks/hidden_control.py", table) | {
+        "draw": "dev", "questions": len(asked), "candidates": rows,
+    })  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
