@@ -16,8 +16,7 @@ from cells import Table, provenance, write
 
 from unsee.attacks import ATTACKS, attacks_named
 from unsee.audit.attacking import ATTACKED_SET, Campaign
-from unsee.audit.control import REFUSING, hidden
-from unsee.erasers.storage import under_artifacts
+from unsee.audit.control import REFUSING, hidden, under_control
 from unsee.metrics.recovery import RECOVERED_FOR_POWER
 from unsee.replies import ANSWERS, Replies
 from unsee.world import materialise
@@ -27,10 +26,14 @@ FOLDER = Path("runs/hidden_control")
 QUESTIONS = 24
 CANDIDATES = {
     "last layer and head": {"parts": ("language.layers[-1:]", "head"), "lr": 1e-3},
-    "adapters on the language model": {"parts": ("language",), "lora_rank": 8, "lr": 1e-3},
-    "whole model": {"parts": ("vision", "projector", "language", "head"), "lr": 1e-4},
+    "language layers": {"parts": ("language.layers[:]",), "lr": 3e-4},
+    "whole model": {"parts": ("vision", "projector", "language", "head"), "lr": 3e-4},
     "projector": {"parts": ("projector",), "lr": 1e-3},
 }
+ATTACKS_TRIED = (
+    "prefix,preamble,prefill,describe,in_context,crop,noise,blur,flip,typographic,int4,int8,pruning,"
+    "merge,half_precision,head_projection,relearning"
+)
 
 
 def main() -> None:
@@ -41,8 +44,7 @@ def main() -> None:
     asked = [r for r in split.audit[ATTACKED_SET] if r.form == "open"]
     asked = asked[:: max(1, len(asked) // QUESTIONS)][:QUESTIONS]
     split = replace(split, audit={**split.audit, ATTACKED_SET: tuple(asked)})
-    attacks: Any = attacks_named("all")
-    del attacks["membership"], attacks["removal"], attacks["probe"]
+    attacks: Any = attacks_named(ATTACKS_TRIED)
     attacks["relearning"] = ATTACKS.get("relearning")(shares=(0.2,))
 
     def replies(vlm: Any, name: str, mark: str, progress: Any) -> Replies:
@@ -57,10 +59,9 @@ def main() -> None:
             rows[name] = {"settings": settings, "not_made": run}
             print(name, run, flush=True)
             continue
-        names = run.manifest["tensors"]
-        campaign = Campaign(base, split, attacks, replies, changed=names, kinds={"weights"})
-        with under_artifacts(base, [run.folder]):
-            campaign.attack(base, "erased", run.folder.name)
+        campaign = Campaign(base, split, attacks, replies, changed=run.tensors, kinds={"weights"})
+        with under_control(base, run):
+            campaign.attack(base, "erased", run.mark)
         campaign._outcomes["gold"] = never._outcomes["gold"]
         cells = campaign.cells()
         found = {}
@@ -73,7 +74,8 @@ def main() -> None:
         plain = next(cell["plain"] for cell in cells["erased"].values() if "plain" in cell)
         rows[name] = {
             "settings": settings,
-            "steps": run.manifest["cost"]["steps"],
+            "steps": run.steps,
+            "share": run.share,
             "plain": plain,
             "recovered": found,
             "attacks_with_power": sum(v >= RECOVERED_FOR_POWER - 1e-9 for v in found.values()),

@@ -9,7 +9,7 @@ that sees well tells faces apart, one that never knew them too: only what lies a
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -113,10 +113,10 @@ class Probe(Settings):
 
 def predicted(
     states: NDArray[np.float64],
-    labels: NDArray[np.str_],
+    labels: NDArray[Any],
     others: NDArray[np.float64],
     penalties: Sequence[float],
-) -> NDArray[np.str_]:
+) -> NDArray[Any]:
     """Labels of some states, as a linear probe on others tells them.
 
     Each class weighs alike, however many states it has.

@@ -81,7 +81,7 @@ class Campaign:
         self,
         base: VLM,
         split: Split,
-        attacks: Mapping[str, Attack],
+        attacks: Mapping[str, Attack | Detects],
         replies: OpenReplies,
         *,
         changed: Iterable[str] = (),

@@ -1,32 +1,45 @@
 """A control that merely hides: the base, taught to refuse, and no further than it takes.
 
-An attack that cannot bring back what is merely hidden says nothing about what is gone. Refusals
-are learned at the output (`unsee.methods.po`) in the fewest steps of `STEPS` after which hardly a
-given question about the subjects is answered: all that was known is still beneath, and little holds
-it down. Our own construction; benchmarks/hidden_control.py shows which attacks find it out.
+An attack that cannot bring back what is merely hidden says nothing about what is gone. Refusals to
+the questions that the method was given are learned at the output (`unsee.methods.po`); then the
+change is taken back as far as it goes while hardly a question is answered:
+
+    w = base + a (refusing - base)    with the least a that hides
+
+So all that was known is still beneath, and little holds it down. Our own construction;
+benchmarks/hidden_control.py shows which attacks find it out.
 """
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor
 
 from unsee.answering import generate_answers
+from unsee.artifacts.files import atomic_write_bytes
 from unsee.data.records import Record, Split
-from unsee.erasers.storage import under_artifacts
-from unsee.forget import Run, forget, split_digest
+from unsee.forget import split_digest
 from unsee.methods.po import PO
 from unsee.metrics.answers import mentions
 from unsee.models.load import VLM
+from unsee.models.restore import restored
+from unsee.train import may_change, train
 
 AUTO = "auto"
-STEPS = (10, 20, 40, 80, 160)
+STEPS = (40, 80, 160)
 # Share of the given questions that may still be answered.
 HIDDEN_AT = 0.1
 FEWEST_KNOWN = 0.5
 _QUESTIONS = 48
+_HALVINGS = 5
 
 Progress = Callable[[str, int, int], None]
 
@@ -41,43 +54,86 @@ REFUSING = PO(
 )
 
 
+@dataclass(frozen=True)
+class Control:
+    """Weights that merely hide.
+
+    Attributes:
+        tensors: Those that differ from the base's, by name.
+        steps: For which refusals were learned.
+        share: Of the change that is left, a.
+        mark: Tells replies of this control from those of others.
+    """
+
+    tensors: Mapping[str, Tensor]
+    steps: int
+    share: float
+    mark: str
+
+
 def hidden(
     vlm: VLM,
     split: Split,
-    folder: Path,
+    folder: Path | None,
     *,
     refusing: PO = REFUSING,
     seed: int = 0,
     progress: Progress | None = None,
-) -> Run | str:
-    """A run that merely hides; made once for a base, what is forgotten and the settings.
+) -> Control | str:
+    """A control for a base, made once for what is forgotten and kept.
 
     Args:
         vlm: The base, which comes back as it was.
         split: What was to be forgotten, and what to keep.
-        folder: Where control runs are kept, a folder each; one that is there is used again.
-        refusing: How refusals are learned; its steps are chosen here.
+        folder: Where controls are kept, a file each; None keeps it nowhere.
+        refusing: How refusals are learned; its steps are chosen here, the fewest of `STEPS`.
         seed: Of the training.
-        progress: As for `unsee.forget`.
+        progress: Told stage, steps done and steps.
 
     Returns:
-        The run, or why there is none.
+        The control, or why there is none.
     """
+    digest = [vlm.identity, split_digest(split), refusing.model_dump(mode="json"), seed]
+    mark = f"control-{hashlib.sha256(json.dumps(digest).encode()).hexdigest()[:12]}"
+    path = folder / f"{mark}.safetensors" if folder is not None else None
+    if path is not None and path.exists():
+        return _read(path, mark)
     asked = _given(split)
     if not asked:
         return "the method was given no open questions on photos"
     if _answered(vlm, asked) < FEWEST_KNOWN:
         return "the model before answers too few of the questions that the method was given"
-    digest = [vlm.identity, split_digest(split), refusing.model_dump(mode="json"), seed]
-    key = hashlib.sha256(json.dumps(digest).encode()).hexdigest()[:12]
+    names = may_change(vlm, refusing)
     for steps in STEPS:
         method = refusing.model_copy(update={"steps": steps})
-        out = folder / f"control-{key}-{steps}"
-        run = forget(vlm, split, method=method, seed=seed, out=out, progress=progress)
-        with under_artifacts(vlm, [out]):
-            if _answered(vlm, asked) <= HIDDEN_AT:
-                return run
+        with restored(vlm.model, names):
+            old = _copies(vlm, names)
+            train(vlm, split, method, seed=seed, progress=_named(progress))
+            new = _copies(vlm, names)
+            share = _least(lambda a, old=old, new=new: _hides(vlm, old, new, a, asked))
+            if share is not None:
+                _put(vlm, old, new, share)
+                made = Control(_copies(vlm, names), steps, share, mark)
+                if path is not None:
+                    told = {"steps": str(steps), "share": repr(share)}
+                    atomic_write_bytes(path, save(dict(made.tensors), metadata=told))
+                return made
     return f"{STEPS[-1]} steps of refusing do not hide the answers"
+
+
+@contextmanager
+def under_control(vlm: VLM, control: Control) -> Iterator[VLM]:
+    """The base as the control while the block runs; behind it as it was, bit for bit."""
+    with restored(vlm.model, control.tensors):
+        _put(vlm, control.tensors, control.tensors, 1.0)
+        yield vlm
+
+
+def _read(path: Path, mark: str) -> Control:
+    with safe_open(path, framework="pt") as file:
+        told = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    return Control(tensors, int(told["steps"]), float(told["share"]), mark)
 
 
 def _given(split: Split) -> list[Record]:
@@ -89,3 +145,45 @@ def _given(split: Split) -> list[Record]:
 def _answered(vlm: VLM, records: list[Record]) -> float:
     answers = generate_answers(vlm, records)
     return float(np.mean([mentions(r, a) for r, a in zip(records, answers, strict=True)]))
+
+
+def _hides(
+    vlm: VLM,
+    old: Mapping[str, Tensor],
+    new: Mapping[str, Tensor],
+    share: float,
+    asked: list[Record],
+) -> bool:
+    _put(vlm, old, new, share)
+    return _answered(vlm, asked) <= HIDDEN_AT
+
+
+def _least(hides: Callable[[float], bool]) -> float | None:
+    """The least share that hides, to 1/32; None if all of the change does not."""
+    if not hides(1.0):
+        return None
+    low, high = 0.0, 1.0
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if hides(middle) else (middle, high)
+    return high
+
+
+def _put(vlm: VLM, old: Mapping[str, Tensor], new: Mapping[str, Tensor], share: float) -> None:
+    own = vlm.model.state_dict()
+    with torch.no_grad():
+        for name, tensor in old.items():
+            mixed = torch.lerp(tensor.float(), new[name].float(), share)
+            own[name].copy_(mixed.to(tensor.dtype))
+
+
+def _copies(vlm: VLM, names: list[str]) -> dict[str, Tensor]:
+    own = vlm.model.state_dict()
+    return {name: own[name].detach().to("cpu", copy=True) for name in names}
+
+
+def _named(progress: Progress | None) -> Progress | None:
+    """The same bar under a name of its own."""
+    if progress is None:
+        return None
+    return lambda stage, done, total: progress(f"control: {stage}", done, total)
