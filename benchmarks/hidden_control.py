@@ -17,6 +17,7 @@ from cells import Table, provenance, write
 from unsee.attacks import ATTACKS, attacks_named
 from unsee.audit.attacking import ATTACKED_SET, Campaign
 from unsee.audit.control import REFUSING, hidden, under_control
+from unsee.data.records import Split
 from unsee.metrics.recovery import RECOVERED_FOR_POWER
 from unsee.replies import ANSWERS, Replies
 from unsee.world import materialise
@@ -27,13 +28,20 @@ QUESTIONS = 24
 CANDIDATES = {
     "last layer and head": {"parts": ("language.layers[-1:]", "head"), "lr": 1e-3},
     "language layers": {"parts": ("language.layers[:]",), "lr": 3e-4},
-    "whole model": {"parts": ("vision", "projector", "language", "head"), "lr": 3e-4},
-    "projector": {"parts": ("projector",), "lr": 1e-3},
-}
+    "language layers, as asked": {
+        "parts": ("language.layers[:]",), "lr": 1e-3, "variants": 1, "forget_batch": 16,
+        "visible_batch": 8, "retain_batch": 4, "general_batch": 4,
+    },
+}  # fmt: skip
 ATTACKS_TRIED = (
     "prefix,preamble,prefill,describe,in_context,crop,noise,blur,flip,typographic,int4,int8,pruning,"
     "merge,half_precision,head_projection,relearning"
 )
+
+
+def as_asked(split: Split) -> Split:
+    """Hides the questions as they are asked; what the method was given is still answered."""
+    return replace(split, forget=split.audit[ATTACKED_SET], visible=split.forget)
 
 
 def main() -> None:
@@ -54,7 +62,8 @@ def main() -> None:
     never = Campaign(base, split, attacks, replies, kinds={"weights"})
     never.attack(gold, "gold")
     for name, settings in CANDIDATES.items():
-        run = hidden(base, split, FOLDER, refusing=REFUSING.model_copy(update=settings))
+        shown = as_asked(split) if name.endswith("as asked") else split
+        run = hidden(base, shown, FOLDER, refusing=REFUSING.model_copy(update=settings))
         if isinstance(run, str):
             rows[name] = {"settings": settings, "not_made": run}
             print(name, run, flush=True)

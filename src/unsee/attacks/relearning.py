@@ -125,14 +125,9 @@ class Relearning(Settings):
 
     def lesson(self) -> Lesson:
         """What the loop is given."""
-        return Lesson(
-            parts=self.parts,
-            lora_rank=self.lora_rank,
-            steps=self.steps,
-            lr=self.lr,
-            forget_batch=self.batch,
-            retain_batch=self.beside,
-        )
+        own = {name: getattr(self, name) for name in ("parts", "lora_rank", "steps", "lr")}
+        sizes = {"forget_batch": self.batch, "retain_batch": self.beside}
+        return Lesson.model_validate(own | sizes)
 
     def _trained(self, lessons: Split, seed: int) -> Callable[[VLM], Any]:
         lesson = self.lesson()

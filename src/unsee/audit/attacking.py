@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unsee.attacks.protocol import Attack, Detects, Given, Reading, Signals, Try
+from unsee.audit.control import Control
 from unsee.audit.detection import detection_cell, detection_judgement, with_reference
 from unsee.data.records import Record, Split
 from unsee.metrics import recovery
@@ -173,8 +174,15 @@ class Campaign:
             said["gain"] = _gain(outcome, gold, self._records, self._seed)
         return said
 
-    def about(self, control: Iterable[Path] = ()) -> dict[str, Any]:
-        """What a report says about the attacks as a whole; nothing without any."""
+    def about(
+        self, control: Iterable[Path] = (), made: Control | str | None = None
+    ) -> dict[str, Any]:
+        """What a report says about the attacks as a whole; nothing without any.
+
+        Args:
+            control: Runs that merely hide.
+            made: The control that was made instead, or why none was.
+        """
         if not self._attacks:
             return {}
         said = {
@@ -184,6 +192,10 @@ class Campaign:
             "control": [str(folder) for folder in control],
             "wall_s": self._wall_s,
         }
+        if isinstance(made, Control):
+            said["made_control"] = {"steps": made.steps, "share": made.share}
+        elif made is not None:
+            said["made_control"] = {"not_made": made}
         return {"attacks": said}
 
     def _attempt(self, vlm: VLM, name: str, mark: str, given: Given) -> dict[str, Found]:
@@ -278,7 +290,7 @@ def _cell(outcome: Outcome, attack: Attack, records: Sequence[Record], seed: int
 
 def _judgement(
     outcome: Outcome,
-    found: Mapping[str, Found],
+    found: Mapping[str, Outcome | str],
     records: Sequence[Record],
     seed: int,
 ) -> dict[str, Any]:

@@ -43,14 +43,15 @@ _HALVINGS = 5
 
 Progress = Callable[[str, int, int], None]
 
-REFUSING = PO(
-    parts=("language.layers[-1:]", "head"),
-    lr=1e-3,
-    forget_batch=8,
-    visible_batch=2,
-    retain_batch=6,
-    general_batch=8,
-    checkpoint_every=0,
+REFUSING = PO.model_validate(
+    {
+        "parts": ("language.layers[-1:]", "head"),
+        "lr": 1e-3,
+        "forget_batch": 8,
+        "visible_batch": 2,
+        "retain_batch": 6,
+        "general_batch": 8,
+    }
 )
 
 
@@ -76,7 +77,7 @@ def hidden(
     split: Split,
     folder: Path | None,
     *,
-    refusing: PO = REFUSING,
+    refusing: PO | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Control | str:
@@ -86,13 +87,15 @@ def hidden(
         vlm: The base, which comes back as it was.
         split: What was to be forgotten, and what to keep.
         folder: Where controls are kept, a file each; None keeps it nowhere.
-        refusing: How refusals are learned; its steps are chosen here, the fewest of `STEPS`.
+        refusing: How refusals are learned, `REFUSING` if None; its steps are chosen here, the
+            fewest of `STEPS`.
         seed: Of the training.
         progress: Told stage, steps done and steps.
 
     Returns:
         The control, or why there is none.
     """
+    refusing = refusing or REFUSING
     digest = [vlm.identity, split_digest(split), refusing.model_dump(mode="json"), seed]
     mark = f"control-{hashlib.sha256(json.dumps(digest).encode()).hexdigest()[:12]}"
     path = folder / f"{mark}.safetensors" if folder is not None else None
@@ -101,6 +104,8 @@ def hidden(
     asked = _given(split)
     if not asked:
         return "the method was given no open questions on photos"
+    if not (split.visible or split.retain or split.general):
+        return "the method was given nothing to keep"
     if _answered(vlm, asked) < FEWEST_KNOWN:
         return "the model before answers too few of the questions that the method was given"
     names = may_change(vlm, refusing)

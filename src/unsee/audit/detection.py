@@ -34,7 +34,7 @@ def detection_cell(found: Signals, attack: Detects, settings: Mapping[str, Any],
     }
 
 
-def with_reference(found: Signals, gold: Signals | str | None) -> Signals:
+def with_reference(found: Signals, gold: object) -> Signals:
     """The same with one more score: its loss beside gold's on the same pair."""
     if not isinstance(gold, Signals):
         return found

@@ -71,8 +71,12 @@ def audit(
         ),
     ] = None,
     control: Annotated[
-        Path | None,
-        typer.Option(help="Run that merely hides, to show which attacks have power here."),
+        str | None,
+        typer.Option(
+            help="Run that merely hides, to show which attacks have power here; auto makes one of "
+            "the base, none goes without.",
+            show_default="auto with --attacks",
+        ),
     ] = None,
     seed: Seed = 0,
     quiet: Quiet = False,
@@ -95,8 +99,9 @@ def audit(
 
     if control is not None and attacks is None:
         raise ConfigError("--control shows the power of attacks; give --attacks too")
-    tried = None
+    tried, hides = None, None
     if attacks is not None:
+        hides = None if control == "none" else control or "auto"
         from unsee.attacks import attacks_named
 
         tried = attacks_named(attacks)
@@ -124,7 +129,7 @@ def audit(
     with progress(quiet=quiet) as report:
         before = open_model(base or model, report)
         read_stack(before, artifact or [])
-        read_stack(before, [control] if control is not None else [])
+        read_stack(before, [Path(hides)] if hides not in (None, "auto") else [])
         never = gold or gold_of(base or model)
         with locked(folder):
             asked = request_of(
@@ -143,7 +148,7 @@ def audit(
             embed_photos=embed_photos,
             batch_size=batch_size,
             attacks=tried,
-            control=control,
+            control=hides,
             progress=report,
         )
     if as_json:

@@ -163,7 +163,7 @@ def average_gain(
         raise ValueError("expected tries that ask something, and gold asked the same")
     gains = (erased - erased_before) - (gold - gold_before)
     counts = asked.sum(1)
-    some = asked.any(0)
+    some = np.asarray(asked.any(0))
     # Weighted so that the mean over records is the mean over tries of each try's own mean.
     weights = np.where(asked, some.sum() / counts[:, None], 0.0) / len(erased)
     values = (np.nan_to_num(gains) * weights).sum(0)[some]
