@@ -2,10 +2,10 @@
 
     python benchmarks/hidden_control.py
 
-A control is made by `unsee.audit.control.hidden`; candidates differ in what is trained, and how
-fast. What comes back of one is its gain under an attack less gold's; an attack has power where that
-is at least 20 points. Kept in `runs/hidden_control`; writes
-`docs/results/hidden-control.{json,md}`.
+A control is made by `unsee.audit.control.hidden`. Candidates hide the questions as they are asked,
+or all that the method was given, and differ in what is trained. What comes back of one is its gain
+under an attack less gold's; an attack has power where that is at least 20 points. Kept in
+`runs/hidden_control`; writes `docs/results/hidden-control.{json,md}`.
 """
 
 from dataclasses import replace
@@ -16,8 +16,7 @@ from cells import Table, provenance, write
 
 from unsee.attacks import ATTACKS, attacks_named
 from unsee.audit.attacking import ATTACKED_SET, Campaign
-from unsee.audit.control import REFUSING, hidden, under_control
-from unsee.data.records import Split
+from unsee.audit.control import REFUSING, as_asked, hidden, under_control
 from unsee.metrics.recovery import RECOVERED_FOR_POWER
 from unsee.replies import ANSWERS, Replies
 from unsee.world import materialise
@@ -25,23 +24,26 @@ from unsee.world import materialise
 RESULT = Path("docs/results/hidden-control.json")
 FOLDER = Path("runs/hidden_control")
 QUESTIONS = 24
+AS_GIVEN = {
+    "lr": 1e-3,
+    "variants": 64,
+    "forget_batch": 8,
+    "visible_batch": 2,
+    "retain_batch": 6,
+    "general_batch": 8,
+    "checkpoint_every": 0,
+}
+LAST = {"parts": ("language.layers[-1:]", "head")}
 CANDIDATES = {
-    "last layer and head": {"parts": ("language.layers[-1:]", "head"), "lr": 1e-3},
-    "language layers": {"parts": ("language.layers[:]",), "lr": 3e-4},
-    "language layers, as asked": {
-        "parts": ("language.layers[:]",), "lr": 1e-3, "variants": 1, "forget_batch": 16,
-        "visible_batch": 8, "retain_batch": 4, "general_batch": 4,
-    },
-}  # fmt: skip
+    "as given, last layer and head": {**AS_GIVEN, **LAST},
+    "as given, language layers": {**AS_GIVEN, "parts": ("language.layers[:]",), "lr": 3e-4},
+    "as asked, language layers": {"parts": ("language.layers[:]",)},
+    "as asked, last two layers": {},
+}
 ATTACKS_TRIED = (
     "prefix,preamble,prefill,describe,in_context,crop,noise,blur,flip,typographic,int4,int8,pruning,"
     "merge,half_precision,head_projection,relearning"
 )
-
-
-def as_asked(split: Split) -> Split:
-    """Hides the questions as they are asked; what the method was given is still answered."""
-    return replace(split, forget=split.audit[ATTACKED_SET], visible=split.forget)
 
 
 def main() -> None:
@@ -62,7 +64,7 @@ def main() -> None:
     never = Campaign(base, split, attacks, replies, kinds={"weights"})
     never.attack(gold, "gold")
     for name, settings in CANDIDATES.items():
-        shown = as_asked(split) if name.endswith("as asked") else split
+        shown = as_asked(split) if name.startswith("as asked") else split
         run = hidden(base, shown, FOLDER, refusing=REFUSING.model_copy(update=settings))
         if isinstance(run, str):
             rows[name] = {"settings": settings, "not_made": run}
@@ -90,9 +92,33 @@ def main() -> None:
             "attacks_with_power": sum(v >= RECOVERED_FOR_POWER - 1e-9 for v in found.values()),
         }
         print(name, rows[name], flush=True)
-    write(RESULT, provenance("python benchmarks/hidden_control.py", table) | {
-        "draw": "dev", "questions": len(asked), "candidates": rows,
-    })  # fmt: skip
+    content = provenance("python benchmarks/hidden_control.py", table)
+    write(RESULT, content | {"draw": "dev", "questions": len(asked), "candidates": rows})
+    columns = {name: row for name, row in rows.items() if "recovered" in row}
+    lines = [
+        "# Which control that merely hides do attacks find out?",
+        "",
+        f"Points that come back of controls of LLaVA's world under each attack, less gold's gain; "
+        f"{len(asked)} open questions about the development people. Power needs "
+        f"{100 * RECOVERED_FOR_POWER:.0f}. A control is the base taught to refuse, with the change "
+        "taken back as far as it still hides: *as asked*, the questions that attacks start from "
+        "are refused and those that the method was given are not; *as given*, those are. Made by "
+        f"`{content['command']}`.",
+        "",
+        "| attack | " + " | ".join(columns) + " |",
+        "|---|" + "---|" * len(columns),
+    ]
+    for attack in attacks:
+        shares = [row["recovered"].get(attack) for row in columns.values()]
+        cells = ["-" if share is None else f"{100 * share:+.0f}" for share in shares]
+        lines.append(f"| {attack} | " + " | ".join(cells) + " |")
+    for title, key in (("steps", "steps"), ("share of the change left", "share")):
+        lines.append(f"| {title} | " + " | ".join(f"{r[key]:g}" for r in columns.values()) + " |")
+    totals = " | ".join(
+        f"{row['attacks_with_power']} of {len(attacks)}" for row in columns.values()
+    )
+    lines += [f"| attacks with power | {totals} |", ""]
+    RESULT.with_suffix(".md").write_text("\n".join(lines), encoding="utf-8")
 
 
 if __name__ == "__main__":

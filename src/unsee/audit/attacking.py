@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unsee.attacks.protocol import Attack, Detects, Given, Reading, Signals, Try
-from unsee.audit.control import Control
 from unsee.audit.detection import detection_cell, detection_judgement, with_reference
 from unsee.data.records import Record, Split
 from unsee.metrics import recovery
@@ -175,13 +174,13 @@ class Campaign:
         return said
 
     def about(
-        self, control: Iterable[Path] = (), made: Control | str | None = None
+        self, control: Iterable[Path] = (), made: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
         """What a report says about the attacks as a whole; nothing without any.
 
         Args:
             control: Runs that merely hide.
-            made: The control that was made instead, or why none was.
+            made: How a control was made instead, or why none was.
         """
         if not self._attacks:
             return {}
@@ -192,10 +191,8 @@ class Campaign:
             "control": [str(folder) for folder in control],
             "wall_s": self._wall_s,
         }
-        if isinstance(made, Control):
-            said["made_control"] = {"steps": made.steps, "share": made.share}
-        elif made is not None:
-            said["made_control"] = {"not_made": made}
+        if made is not None:
+            said["made_control"] = dict(made)
         return {"attacks": said}
 
     def _attempt(self, vlm: VLM, name: str, mark: str, given: Given) -> dict[str, Found]:

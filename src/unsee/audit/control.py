@@ -1,21 +1,24 @@
 """A control that merely hides: the base, taught to refuse, and no further than it takes.
 
-An attack that cannot bring back what is merely hidden says nothing about what is gone. Refusals to
-the questions that the method was given are learned at the output (`unsee.methods.po`); then the
+An attack that cannot bring back what is merely hidden says nothing about what is gone. Refusals are
+learned (`unsee.methods.po`) to the very questions that attacks start from, on photos as they are,
+while the questions that the method was given about the same people are still answered. Then the
 change is taken back as far as it goes while hardly a question is answered:
 
     w = base + a (refusing - base)    with the least a that hides
 
-So all that was known is still beneath, and little holds it down. Our own construction;
-benchmarks/hidden_control.py shows which attacks find it out.
+So all that was known is still beneath, and little holds it down. It is the weakest hiding there is:
+what brings it back may still miss what is hidden better, and what does not has no power at all. Our
+own construction; benchmarks/hidden_control.py shows which attacks find which control out.
 """
 
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +28,7 @@ from torch import Tensor
 
 from unsee.answering import generate_answers
 from unsee.artifacts.files import atomic_write_bytes
+from unsee.audit.attacking import ATTACKED_SET
 from unsee.data.records import Record, Split
 from unsee.forget import split_digest
 from unsee.methods.po import PO
@@ -35,7 +39,7 @@ from unsee.train import may_change, train
 
 AUTO = "auto"
 STEPS = (40, 80, 160)
-# Share of the given questions that may still be answered.
+# Share of the questions that may still be answered.
 HIDDEN_AT = 0.1
 FEWEST_KNOWN = 0.5
 _QUESTIONS = 48
@@ -45,12 +49,13 @@ Progress = Callable[[str, int, int], None]
 
 REFUSING = PO.model_validate(
     {
-        "parts": ("language.layers[-1:]", "head"),
+        "parts": ("language.layers[-2:]",),
         "lr": 1e-3,
-        "forget_batch": 8,
-        "visible_batch": 2,
-        "retain_batch": 6,
-        "general_batch": 8,
+        "variants": 1,
+        "forget_batch": 16,
+        "visible_batch": 8,
+        "retain_batch": 4,
+        "general_batch": 4,
     }
 )
 
@@ -71,6 +76,17 @@ class Control:
     share: float
     mark: str
 
+    @property
+    def told(self) -> dict[str, Any]:
+        """What a report says of how it was made."""
+        return {"steps": self.steps, "share": self.share}
+
+
+def as_asked(split: Split) -> Split:
+    """Hides the questions that attacks start from; what the method was given is to be answered."""
+    asked = tuple(r for r in split.audit.get(ATTACKED_SET, ()) if r.form == "open")
+    return replace(split, forget=asked, visible=split.forget)
+
 
 def hidden(
     vlm: VLM,
@@ -81,11 +97,12 @@ def hidden(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Control | str:
-    """A control for a base, made once for what is forgotten and kept.
+    """A control for a base, made once for what is to be hidden and kept.
 
     Args:
         vlm: The base, which comes back as it was.
-        split: What was to be forgotten, and what to keep.
+        split: What is to be hidden, in the place of what is to be forgotten, and what to keep;
+            see `as_asked`.
         folder: Where controls are kept, a file each; None keeps it nowhere.
         refusing: How refusals are learned, `REFUSING` if None; its steps are chosen here, the
             fewest of `STEPS`.
@@ -101,13 +118,12 @@ def hidden(
     path = folder / f"{mark}.safetensors" if folder is not None else None
     if path is not None and path.exists():
         return _read(path, mark)
-    asked = _given(split)
+    asked = [r for r in split.forget if r.form == "open" and r.image is not None]
     if not asked:
-        return "the method was given no open questions on photos"
-    if not (split.visible or split.retain or split.general):
-        return "the method was given nothing to keep"
-    if _answered(vlm, asked) < FEWEST_KNOWN:
-        return "the model before answers too few of the questions that the method was given"
+        return f"there are no open questions on photos in {ATTACKED_SET}"
+    sample = asked[:: -(-len(asked) // _QUESTIONS)]
+    if _answered(vlm, sample) < FEWEST_KNOWN:
+        return "the model before answers too few of the questions to hide"
     names = may_change(vlm, refusing)
     for steps in STEPS:
         method = refusing.model_copy(update={"steps": steps})
@@ -115,7 +131,7 @@ def hidden(
             old = _copies(vlm, names)
             train(vlm, split, method, seed=seed, progress=_named(progress))
             new = _copies(vlm, names)
-            share = _least(lambda a, old=old, new=new: _hides(vlm, old, new, a, asked))
+            share = _least(lambda a, old=old, new=new: _hides(vlm, old, new, a, sample))
             if share is not None:
                 _put(vlm, old, new, share)
                 made = Control(_copies(vlm, names), steps, share, mark)
@@ -141,12 +157,6 @@ def _read(path: Path, mark: str) -> Control:
     return Control(tensors, int(told["steps"]), float(told["share"]), mark)
 
 
-def _given(split: Split) -> list[Record]:
-    """Some open questions that the method is given, spread over its photos."""
-    asked = [r for r in split.forget if r.form == "open" and r.image is not None]
-    return asked[:: max(1, -(-len(asked) // _QUESTIONS))]
-
-
 def _answered(vlm: VLM, records: list[Record]) -> float:
     answers = generate_answers(vlm, records)
     return float(np.mean([mentions(r, a) for r, a in zip(records, answers, strict=True)]))
@@ -157,10 +167,10 @@ def _hides(
     old: Mapping[str, Tensor],
     new: Mapping[str, Tensor],
     share: float,
-    asked: list[Record],
+    sample: list[Record],
 ) -> bool:
     _put(vlm, old, new, share)
-    return _answered(vlm, asked) <= HIDDEN_AT
+    return _answered(vlm, sample) <= HIDDEN_AT
 
 
 def _least(hides: Callable[[float], bool]) -> float | None:

@@ -13,7 +13,7 @@ from unsee.artifacts import check_run, locked, read_stack, run_fingerprint, vers
 from unsee.artifacts.files import MANIFEST
 from unsee.attacks.protocol import Attack, Detects
 from unsee.audit.attacking import Campaign
-from unsee.audit.control import AUTO, Control, under_control
+from unsee.audit.control import AUTO, Control, as_asked, under_control
 from unsee.audit.control import hidden as hide
 from unsee.audit.examples import examples
 from unsee.audit.runs import changed_parts, changed_tensors, cost_of, erasers_key, method_used
@@ -155,7 +155,7 @@ def audit(
                 "text_logits_bit_identical": _identical(before, after, len(text)),
                 "changed_tensors": changed_parts(vlm, manifests),
             }
-            | campaign.about(hidden, made),
+            | campaign.about(hidden, _told(made)),
         )
         if out is not None:
             reports.save(result, out)
@@ -220,7 +220,13 @@ def _made(
     progress: Progress | None,
 ) -> Control | str | None:
     """The control, where one is to be made; or why there is none."""
-    return hide(vlm, split, folder, seed=seed, progress=progress) if control == AUTO else None
+    if control != AUTO:
+        return None
+    return hide(vlm, as_asked(split), folder, seed=seed, progress=progress)
+
+
+def _told(made: Control | str | None) -> dict[str, Any] | None:
+    return {"not_made": made} if isinstance(made, str) else made.told if made else None
 
 
 def _moved(made: Control | str | None) -> set[str]:

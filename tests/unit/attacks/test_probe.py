@@ -23,7 +23,7 @@ def test_a_probe_finds_what_is_linear_and_nothing_in_noise():
 def test_a_rare_class_weighs_as_much_as_a_common_one():
     states = np.array([[0.0]] * 30 + [[1.0]] * 2)
     labels = np.array(["common"] * 30 + ["rare"] * 2)
-    assert predicted(states, labels, np.array([[0.9]]), (0.1,)).tolist() == ["rare"]
+    assert predicted(states, labels, np.array([[0.9]]), (100.0,)).tolist() == ["rare"]
 
 
 def test_states_are_read_at_every_place_and_faces_told_apart(tiny_vlm, small_split):
