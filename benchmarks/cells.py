@@ -23,12 +23,14 @@ from unsee.erasers import ERASERS
 from unsee.erasers.protocol import Fits, Scope, erased
 from unsee.methods import METHODS
 from unsee.metrics.answers import accuracy, known_answers
+from unsee.metrics.paired import PairedSet, paired_difference
 from unsee.metrics.sets import score_sets
 from unsee.metrics.summary import forget_sets, keep_sets, summarise
 from unsee.models.load import VLM, load
 from unsee.models.restore import restored
 from unsee.settings import resolve
 from unsee.train import train
+from unsee.trials import spread, with_bystanders
 
 PHOTOS = 5
 # Choices are made on at most so many questions a set, spread evenly; results use all of them.
@@ -94,7 +96,7 @@ class Table:
             split = read_split(self.world, draw, photos=PHOTOS, part=part)
             if part == "dev":
                 split = with_bystanders(split)
-                audit = {name: _thinned(records) for name, records in split.audit.items()}
+                audit = {n: spread(rows, DEVELOPMENT_QUESTIONS) for n, rows in split.audit.items()}
                 split = replace(split, audit=audit)
             self.splits[draw, part] = split
         return self.splits[draw, part]
@@ -215,63 +217,35 @@ class Pool:
         return float(np.mean(np.concatenate([self.right(model, name)[1] for name in names])))
 
 
-def paired_score(a: Pool, b: Pool, *, resamples: int = 2000, seed: int = 0) -> dict[str, Any]:
+def paired_score(a: Pool, b: Pool) -> dict[str, Any]:
     """Difference of `summary.score` between two methods on the same draws and seeds.
-
-    People are resampled within each set, the same ones for both methods and the two references;
-    chance and the sets that count are those of the whole table.
 
     Returns:
         `difference` (a - b), its 95 % interval, and whether that excludes 0.
     """
     scores = a.scores()
-    used = [
-        n for n in keep_sets("visual") if n not in a.summary(scores)["left_out"] and n in a.records
-    ]
-    chance = {n: scores["base"][n]["accuracy"]["chance"] or 0.0 for n in used}
-    rng = np.random.default_rng(seed)
-    draws: dict[str, dict[str, np.ndarray]] = {}
-    for name in (*forget_sets("visual"), *used):
-        subjects, _ = a.right("base", name)
-        people, group = np.unique(np.array(subjects), return_inverse=True)
-        weights = rng.multinomial(len(people), np.full(len(people), 1 / len(people)), resamples)
-        weights = np.vstack([np.ones(len(people), dtype=int), weights])
-        counts = np.bincount(group)
-        sources = {
-            "base": a.right("base", name)[1],
-            "gold": a.right("gold", name)[1],
-            "a": a.right("erased", name)[1],
-            "b": b.right("erased", name)[1],
-        }
-        draws[name] = {
-            key: weights @ np.bincount(group, weights=right) / (weights @ counts)
-            for key, right in sources.items()
-        }
-    difference = _score(draws, "a", used, chance) - _score(draws, "b", used, chance)
-    low, high = np.percentile(difference[1:], (2.5, 97.5))
+    left_out = a.summary(scores)["left_out"]
+
+    def paired(name: str) -> PairedSet:
+        return PairedSet(
+            subjects=a.right("base", name)[0],
+            base=a.right("base", name)[1],
+            reference=a.right("gold", name)[1],
+            one=a.right("erased", name)[1],
+            other=b.right("erased", name)[1],
+            chance=scores["base"][name]["accuracy"]["chance"] or 0.0,
+        )
+
+    kept = [n for n in keep_sets("visual") if n not in left_out and n in a.records]
+    found = paired_difference(
+        {name: paired(name) for name in forget_sets("visual")},
+        {name: paired(name) for name in kept},
+    )
     return {
-        "difference": float(difference[0]),
-        "ci": [float(low), float(high)],
-        "resolved": bool(low > 0 or high < 0),
+        "difference": found.value,
+        "ci": [found.low, found.high],
+        "resolved": found.resolved,
     }
-
-
-def _score(
-    draws: Mapping[str, Mapping[str, np.ndarray]],
-    who: str,
-    used: Sequence[str],
-    chance: Mapping[str, float],
-) -> np.ndarray:
-    gaps = [
-        np.clip(draws[n][who] - draws[n]["gold"], 0, None) / (draws[n]["base"] - draws[n]["gold"])
-        for n in forget_sets("visual")
-    ]
-    forgotten = np.clip(1 - np.mean(gaps, axis=0), 0, None)
-    kept = [
-        np.clip((draws[n][who] - chance[n]) / (draws[n]["base"] - chance[n]), 1e-9, 1) for n in used
-    ]
-    keep = len(kept) / np.sum([1 / k for k in kept], axis=0)
-    return 2 * forgotten * keep / np.maximum(forgotten + keep, 1e-9)
 
 
 def flat(scores: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -341,28 +315,6 @@ def write(path: Path, content: Any) -> None:
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     partial.replace(path)
-
-
-def with_bystanders(split: Split) -> Split:
-    """A quarter of the people to keep is taken from the method: known people it is never given.
-
-    All development people are forgotten at once, so none of them can stand for the others. The two
-    development celebrities join them: between two people chance is one half.
-    """
-    apart = set(sorted({r.subject for r in split.retain})[::4])
-    audit = dict(split.audit)
-    never_given = [r for r in audit["retain_unseen"] if r.subject in apart]
-    never_given += audit.pop("celebrity")
-    for name in ("retain_seen", "retain_unseen"):
-        audit[name] = tuple(r for r in audit[name] if r.subject not in apart)
-    audit["bystander"] = tuple(replace(r, set="bystander") for r in never_given)
-    retain = tuple(r for r in split.retain if r.subject not in apart)
-    return replace(split, retain=retain, audit=audit)
-
-
-def _thinned(records: Sequence[Record]) -> tuple[Record, ...]:
-    step = max(1, len(records) / DEVELOPMENT_QUESTIONS)
-    return tuple(records[int(i * step)] for i in range(min(len(records), DEVELOPMENT_QUESTIONS)))
 
 
 def _answers(vlm: VLM, split: Split) -> dict[str, list[str]]:

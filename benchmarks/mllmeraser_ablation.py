@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from cells import PHOTOS, Cell, Table, flat, kept, provenance, with_bystanders, write
+from cells import PHOTOS, Cell, Table, flat, kept, provenance, write
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
@@ -43,6 +43,7 @@ from unsee.erasers.rows import Kept, kept_states
 from unsee.erasers.steering import Steering
 from unsee.errors import ConfigError
 from unsee.states import last_states
+from unsee.trials import with_bystanders
 from unsee.world import materialise
 
 RESULT = Path("docs/results/mllmeraser-ablation.json")

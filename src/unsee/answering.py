@@ -16,6 +16,8 @@ from unsee.models.load import VLM
 from unsee.prefill import in_asking_order, prefilled
 
 Progress = Callable[[int, int], None]
+# New tokens of an answer.
+LONGEST = 32
 
 
 def generate_answers(
@@ -23,7 +25,7 @@ def generate_answers(
     records: Sequence[Record],
     *,
     batch_size: int = 64,
-    max_new_tokens: int = 32,
+    max_new_tokens: int = LONGEST,
     progress: Progress | None = None,
 ) -> list[str]:
     """Greedy answers, one a record and in the order of the records.

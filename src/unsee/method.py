@@ -10,7 +10,7 @@ from torch import Tensor
 from unsee.data.records import Split
 from unsee.models.load import VLM
 from unsee.sampling import PairBatch
-from unsee.settings import Settings
+from unsee.settings import Settings, Space, Span
 
 Progress = Callable[[str, int, int], None]
 Scalars = Mapping[str, Tensor]
@@ -48,6 +48,7 @@ class Trained(Settings):
 
     Attributes:
         keeps: Whether a method trains on what is to be kept, and so needs something of it.
+        space: Where each setting is searched that is.
         steps: Optimizer steps; None for 25 for each subject, and at least 150.
         lr: Peak learning rate of AdamW; 10 % linear warm-up, then cosine to zero.
         average: Share of the steps, the last ones, whose weights are averaged into the result
@@ -63,6 +64,7 @@ class Trained(Settings):
     """
 
     keeps: ClassVar[bool] = True
+    space: ClassVar[Space] = {"lr": Span(1e-6, 1e-3), "steps": (25, 50, 100, 150)}
 
     steps: int | None = Field(None, ge=1)
     lr: float = Field(5e-4, gt=0)

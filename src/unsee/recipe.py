@@ -104,13 +104,17 @@ def read_recipe(
     name = settings.pop("name", DEFAULT_METHOD)
     if not isinstance(name, str):
         raise ConfigError(f"{_prefix(where)}method.name: expected text, got {name!r}")
-    method = resolve(_method(name), settings, where=f"{_prefix(where)}method {name}")
+    method = resolve(component(name), settings, where=f"{_prefix(where)}method {name}")
     resolved = {"name": name, **method.model_dump(mode="json")}
     return recipe.model_copy(update={"method": resolved}), method
 
 
-def _method(name: str) -> type[Settings]:
-    """The settings of a method or an eraser."""
+def component(name: str) -> type[Settings]:
+    """The settings of a method or an eraser.
+
+    Raises:
+        ConfigError: If there is none of that name.
+    """
     names = sorted({*METHODS.names(), *ERASERS.names()})
     if name not in names:
         raise ConfigError(f"unknown method {name!r}; {nearest(name, names)}")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unsee.answering import answer_logprobs, generate_answers
+from unsee.answering import LONGEST, answer_logprobs, generate_answers
 from unsee.artifacts.files import naming
 from unsee.data.images import Photo
 from unsee.data.records import Record
@@ -34,6 +34,7 @@ class Replies:
         mark: Tells answers apart that share weights: what is changed while they are given.
         path: JSON lines to continue, shared by any number of models; None for memory alone.
         batch_size: Questions a forward pass, and between two writes.
+        max_new_tokens: Longest answer, in tokens.
         progress: Told stage, questions done and questions in all.
     """
 
@@ -45,6 +46,7 @@ class Replies:
         mark: str = "",
         path: Path | None,
         batch_size: int = 64,
+        max_new_tokens: int = LONGEST,
         progress: Progress | None = None,
     ) -> None:
         self._vlm = vlm
@@ -52,7 +54,9 @@ class Replies:
         self._name = name
         # Replies are reused for the same weights in the same precision only.
         runs = (run.fingerprint for run in vlm.stack)
-        self._key = "-".join(filter(None, (vlm.fingerprint, dtype_name(vlm), *runs, mark)))
+        longer = "" if max_new_tokens == LONGEST else f"{max_new_tokens} tokens"
+        self._key = "-".join(filter(None, (vlm.fingerprint, dtype_name(vlm), *runs, mark, longer)))
+        self._max_new_tokens = max_new_tokens
         self._path = path
         self._batch_size = batch_size
         self._progress = progress
@@ -66,7 +70,12 @@ class Replies:
         """Answers in the order of the records; what the records hold as answer is not read."""
         digests = [question_digest(record) for record in records]
         for batch in self._pending(records, digests, self._answers, stage):
-            texts = generate_answers(self._vlm, list(batch.values()), batch_size=self._batch_size)
+            texts = generate_answers(
+                self._vlm,
+                list(batch.values()),
+                batch_size=self._batch_size,
+                max_new_tokens=self._max_new_tokens,
+            )
             self._add("answers", dict(zip(batch, texts, strict=True)))
         return [self._answers[digest] for digest in digests]
 

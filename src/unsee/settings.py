@@ -6,6 +6,7 @@ manifest and documentation all come from one place.
 
 import tomllib
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -21,6 +22,19 @@ class Settings(BaseModel):
     """Hyper-parameters: never changed after they are made, unknown names refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+@dataclass(frozen=True)
+class Span:
+    """Between which values a setting is searched, evenly in its logarithm unless told otherwise."""
+
+    low: float
+    high: float
+    log: bool = True
+
+
+# Where `unsee tune` looks: a span, or the values themselves.
+Space = Mapping[str, Span | tuple[Any, ...]]
 
 
 def resolve(cls: type[S], table: Mapping[str, Any], *, where: str = "") -> S:

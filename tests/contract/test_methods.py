@@ -268,3 +268,16 @@ def test_every_field_of_its_own_changes_what_is_done(cls, field, few, tiny_folde
         train(vlm, small_split, cls.model_validate(few.model_dump() | settings))
         ends.append(weights(vlm))
     assert any(not torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+
+
+@pytest.mark.parametrize(
+    "cls",
+    [cls for _, cls in (*METHODS.items(), *ERASERS.items())],
+    ids=[name for name, _ in (*METHODS.items(), *ERASERS.items())],
+)
+def test_what_is_searched_is_a_setting_at_both_of_its_ends(cls):
+    assert cls.space
+    for name, span in cls.space.items():
+        assert name in cls.model_fields
+        for value in span if isinstance(span, tuple) else (span.low, span.high):
+            assert resolve(cls, {name: value}) is not None

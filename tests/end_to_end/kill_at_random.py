@@ -41,7 +41,9 @@ from unsee.cli import app
 from unsee.cli.session import hush, version_of
 from unsee.errors import ArtifactError
 from unsee.models.load import load
+from unsee.report import evidence
 from unsee.report import storage as reports
+from unsee.report.evidence import Figure
 
 FEW = (
     "--set",
@@ -241,7 +243,7 @@ class Trials:
         # Children are forked from a process that has done nothing but import.
         self._processes = multiprocessing.get_context("forkserver")
         self._processes.set_forkserver_preload(
-            ["unsee.forget", "unsee.audit", "unsee.export", "unsee.cli.references", *MODELS]
+            ["unsee.forget", "unsee.audit", "unsee.export", "unsee.sources", *MODELS]
         )
 
     def begin(self, job: str) -> None:
@@ -343,8 +345,8 @@ class Trials:
     def different(self, job: str) -> list[str]:
         """Names of what the folder has otherwise than that of the undisturbed job, or not at all.
 
-        Of a manifest and a report the values are compared, as they tell the time too; the pages
-        are made of the report.
+        Of a manifest, a report and its evidence the values are compared, as they tell the time
+        too; the pages are made of the report.
         """
         made, wanted = contents(self.place), contents(self.home / job)
         pages = {"run/report.md", "run/report.html"}
@@ -357,6 +359,8 @@ class Trials:
         ]
 
     def _same_values(self, job: str, name: str) -> bool:
+        if name == "run/evidence.json":
+            return _figures(self.place / "run") == _figures(self.home / job / "run")
         if name not in ("run/manifest.json", "run/report.json"):
             return False
         tables = [
@@ -367,6 +371,14 @@ class Trials:
             table.pop("created", None)
             table.get("data", {}).pop("audit_wall_s", None)
         return tables[0] == tables[1]
+
+
+def _figures(folder: Path) -> list[Figure]:
+    """What evidence says apart from its salt, and from the time that report.json tells."""
+    found = evidence.load(folder)
+    assert isinstance(found, evidence.Evidence)
+    assert evidence.broken_links(found) == []
+    return found.of(Figure)
 
 
 def _elsewhere(folder: Path, wanted: Path) -> bool | None:

@@ -268,6 +268,20 @@ def test_audit_of_the_base_alone_claims_nothing(knowing, request_):
     assert "not_scored" in result.data["text_logits_bit_identical"]
 
 
+def test_attacks_that_need_another_model_are_refused_by_name_and_the_others_run(knowing, request_):
+    result = audit(knowing, request_, attacks=attacks_named("prefix,merge,removal"))
+    found: Any = result.models["base"].attacks
+    assert found["merge"].not_scored == "the erased model has base's own weights"
+    assert found["removal"].not_scored == "there is no eraser to take off"
+    assert found["prefix"].n == 2
+    assert found["prefix"].above_gold.not_scored == "there is no gold model"
+    lines = result.verdict.not_run
+    assert "Attack merge: not run, since the erased model has base's own weights." in lines
+    what = "Trick questions and rewordings meant to draw the answers out"
+    # It was run: this base alone forgets too much of its own under it.
+    assert f"{what}: no power on this model." in lines
+
+
 def test_audit_beside_gold_and_photos_on_request(knowing, tiny_vlm, request_):
     result = audit(knowing, request_.split, erased=tiny_vlm, gold=tiny_vlm, embed_photos=True)
     assert result.summary.reference == "gold"

@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 
 from unsee.answering import generate_answers
 from unsee.cli import app
-from unsee.cli.references import gold_of, world_of
 from unsee.data.world import open_world
 from unsee.models.load import load
+from unsee.sources import gold_of, world_of
 from unsee.world import make as making
 from unsee.world import show
 from unsee.world.build import Recipe

@@ -297,7 +297,10 @@ def test_forget_and_audit_take_a_file_and_a_benchmark(
         done = unsee_main("forget", str(knowing_folder), *source, "--out", str(run), *quick)
         assert done.exit_code == 0, done.output
         assert f"Next: unsee audit {knowing_folder} --artifact {run} {source[0]} " in done.stdout
-        told = unsee_main("audit", str(knowing_folder), *source, "--artifact", str(run), "--quiet")
+        words = [*source, "--artifact", str(run), "--quiet"]
+        if name == "benchmark":
+            words += ["--protocol", "published"]
+        told = unsee_main("audit", str(knowing_folder), *words)
         assert told.exit_code == 0, told.output
         report = json.loads((run / "report.json").read_text())
         assert report["request"]["subjects"] == ["Jane Doe"]
@@ -306,3 +309,9 @@ def test_forget_and_audit_take_a_file_and_a_benchmark(
         if name == "benchmark":
             assert "left out: Full_Set: the request does not name it" in done.stdout
             assert report["request"]["left_out"].keys() == {"Full_Set"}
+            own = report["data"]["published"]
+            assert set(own) == {"base", "erased"}
+            assert set(own["base"]) == {"forget", "test", "retain"}
+            assert own["base"]["forget"]["image rouge_l"]["n"] == 3
+            for view in ("report.md", "report.html"):
+                assert "Scores as published" in (run / view).read_text()

@@ -3,9 +3,13 @@ from pathlib import Path
 import pytest
 
 from unsee.errors import ConfigError
+from unsee.lineup import read_comparison
 from unsee.recipe import read_recipe
+from unsee.settings import read_toml
 
-RECIPES = sorted((Path(__file__).parents[2] / "recipes").rglob("*.toml"))
+FILES = sorted((Path(__file__).parents[2] / "recipes").rglob("*.toml"))
+COMPARISONS = [path for path in FILES if "rows" in read_toml(path)]
+RECIPES = [path for path in FILES if path not in COMPARISONS]
 
 
 def test_there_are_recipes():
@@ -19,6 +23,15 @@ def test_every_recipe_resolves(path):
     assert recipe.model.startswith("world:")
     assert recipe.method["name"] == path.stem.removeprefix("world-").split("-")[0]
     assert method.model_dump(mode="json").items() <= recipe.method.items()
+
+
+@pytest.mark.parametrize("path", COMPARISONS, ids=lambda path: path.stem)
+def test_every_comparison_resolves_with_a_seed_a_draw(path):
+    lineup = read_comparison(path)
+    draws = [(recipe.subject, seed) for recipe, seed in lineup.comparison.draws]
+    assert draws == [("world:A", 0), ("world:B", 1), ("world:C", 2)]
+    over = lineup.comparison.rows["vkd + mllmeraser"].over
+    assert [table["name"] for table in lineup.methods["vkd + mllmeraser"]] == list(over)
 
 
 def test_the_command_line_wins_over_the_file_and_set_over_both(tmp_path):

@@ -173,6 +173,16 @@ class Campaign:
             said["gain"] = _gain(outcome, gold, self._records, self._seed)
         return said
 
+    def samples(self) -> dict[str, dict[str, NDArray[np.float64]]]:
+        """Success with each question, by model and attack; NaN where one could not be asked.
+
+        An attack that asks no questions, such as on membership, has none.
+        """
+        return {
+            model: {key: o.success for key, o in outcomes.items() if isinstance(o, Outcome)}
+            for model, outcomes in self._outcomes.items()
+        }
+
     def about(
         self, control: Iterable[Path] = (), made: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:

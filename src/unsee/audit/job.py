@@ -1,31 +1,42 @@
 """The audit as one job: who is asked what, and the report that comes of it."""
 
+import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from unsee import report as reports
+from unsee.answering import LONGEST
 from unsee.artifacts import check_run, locked, read_stack, run_fingerprint, versions
 from unsee.artifacts.files import MANIFEST
 from unsee.attacks.protocol import Attack, Detects
-from unsee.audit.attacking import Campaign
+from unsee.audit.attacking import ATTACKED_SET, Campaign
 from unsee.audit.control import AUTO, Control, as_asked, under_control
 from unsee.audit.control import hidden as hide
+from unsee.audit.evidence import gathered
 from unsee.audit.examples import examples
-from unsee.audit.runs import changed_parts, changed_tensors, cost_of, erasers_key, method_used
-from unsee.audit.scoring import Scored, Scores, score, text_logits
+from unsee.audit.published import Published, published_of
+from unsee.audit.runs import (
+    artifact_of,
+    changed_parts,
+    changed_tensors,
+    cost_of,
+    erasers_key,
+    identities,
+    method_used,
+)
+from unsee.audit.scoring import Scored, score, score_answers, text_logits
 from unsee.data.records import SETS, Record, Split
 from unsee.erasers.storage import under_artifacts
 from unsee.errors import ConfigError, DataError
-from unsee.metrics.sets import score_sets
 from unsee.metrics.summary import Reference, summarise
 from unsee.models.load import VLM
 from unsee.replies import ANSWERS, Replies, dtype_name
-from unsee.report import Report, html, markdown
+from unsee.report import Report, evidence, html, markdown, signing
 from unsee.report.schema import ModelName, ModelScores, Summary
 from unsee.report.schema import Request as ReportedRequest
 from unsee.requests import Request
@@ -51,7 +62,10 @@ def audit(
     batch_size: int = 64,
     attacks: Mapping[str, Attack | Detects] | None = None,
     control: str | os.PathLike[str] | None = None,
+    sign: Path | None = None,
     progress: Progress | None = None,
+    told: Callable[[ModelName, Scored], None] | None = None,
+    protocol: str = "strict",
 ) -> Report:
     """Ask base, erased and gold the same questions, and say what is left and what is kept.
 
@@ -67,7 +81,7 @@ def audit(
         erased: The erased model itself, instead of an artifact. With neither, the base alone is
             audited as it is.
         gold: A model that never knew the subjects.
-        out: Folder for report.json, report.md and report.html; None writes nothing.
+        out: Folder for report.json, evidence.json, report.md and report.html; None writes nothing.
         cache: Folder for what base and gold answer, shared by many audits; None keeps it in `out`.
         seed: Of the intervals.
         command: The command line that repeats the audit.
@@ -79,23 +93,36 @@ def audit(
             `unsee.attacks.attacks_named`.
         control: A run that merely hides the answers, to show which attacks have power; "auto" makes
             one of the base (see `unsee.audit.control`).
+        sign: Ed25519 private key, in PEM, that signs the evidence.
         progress: Told stage, questions done and questions in all.
+        told: Given every model's answers and scores.
+        protocol: "published" asks a benchmark's own questions too, for its own scores.
 
     Raises:
         ArtifactError: If an artifact is damaged, made for another base or on top of other runs,
             or another process works in `out`.
-        ConfigError: If both an artifact and an erased model are given, or a control alone.
+        ConfigError: If both an artifact and an erased model are given, a control or a key alone, or
+            the key is none.
         DataError: If there is nothing to ask.
     """
     started = time.monotonic()
-    if artifact is not None and erased is not None:
-        raise ConfigError("audit: expected an artifact or an erased model, got both; give one")
-    if control is not None and not attacks:
-        raise ConfigError("audit: a control shows the power of attacks, got none; name attacks too")
+    _refuse(
+        artifact is not None and erased is not None,
+        "expected an artifact or an erased model, got both; give one",
+    )
+    _refuse(
+        control is not None and not attacks,
+        "a control shows the power of attacks, got none; name attacks too",
+    )
+    _refuse(
+        sign is not None and out is None, "a key signs the evidence in a folder, got none; give out"
+    )
+    key = signing.read_private(sign) if sign is not None else None
     asked = _as_request(request)
     sets = {name: asked.split.audit[name] for name in SETS if asked.split.audit.get(name)}
     if not sets:
         raise DataError("audit: expected questions to ask, got none; check --subject")
+    published = published_of(protocol, asked.description.get("source", ""), sets, seed=seed)
     runs = _runs(artifact)
     manifests = read_stack(vlm, runs)
     for run, manifest in zip(runs, manifests, strict=True):
@@ -106,7 +133,7 @@ def audit(
         if cache is not None:
             cache.mkdir(mode=0o700, parents=True, exist_ok=True)
         made = _made(control, vlm, asked.split, cache or out, seed, progress)
-        inquiry = _Inquiry(asked, sets, out, cache, batch_size, progress, seed)
+        inquiry = _Inquiry(asked, sets, out, cache, batch_size, progress, seed, told, published)
         campaign = Campaign(
             vlm,
             asked.split,
@@ -118,7 +145,7 @@ def audit(
             progress=progress,
         )
         scored: dict[ModelName, Scored] = {"base": inquiry.score(vlm, "base")}
-        floor = inquiry.floor(vlm) if gold is None else {}
+        floor = inquiry.floor(vlm) if gold is None and asked.floor else None
         campaign.attack(vlm, "base")
         text = [*sets.get("forget_text", ()), *sets.get("retain_text", ())]
         before, after = text_logits(vlm, text), None
@@ -155,13 +182,43 @@ def audit(
                 "text_logits_bit_identical": _identical(before, after, len(text)),
                 "changed_tensors": changed_parts(vlm, manifests),
             }
-            | campaign.about(hidden, _told(made)),
+            | campaign.about(hidden, _told(made))
+            | inquiry.as_published(),
         )
         if out is not None:
-            reports.save(result, out)
-            markdown.write(result, out / "report.md")
-            html.write(result, out / "report.html")
+            content = _write(result, out)
+            chain = evidence.chained(
+                gathered(
+                    result,
+                    hashlib.sha256(content).hexdigest(),
+                    sets,
+                    scored,
+                    strangers=asked.floor,
+                    floor=floor,
+                    attacked_set=ATTACKED_SET,
+                    attacked=campaign.samples(),
+                    models=identities(vlm, manifests, hiding, erased=erased, gold=gold),
+                    artifacts=[artifact_of(manifest) for manifest in manifests],
+                    seed=seed,
+                )
+            )
+            evidence.save(chain if key is None else signing.signed(chain, key), out)
     return result
+
+
+def _refuse(contradiction: bool, message: str) -> None:
+    if contradiction:
+        raise ConfigError(f"audit: {message}")
+
+
+def _write(report: Report, out: Path) -> bytes:
+    """Write a report and its views; the content of report.json."""
+    # Of an earlier report; it says nothing about this one.
+    (out / evidence.FILE_NAME).unlink(missing_ok=True)
+    file = reports.save(report, out)
+    markdown.write(report, out / "report.md")
+    html.write(report, out / "report.html")
+    return file.read_bytes()
 
 
 @dataclass(frozen=True)
@@ -175,28 +232,46 @@ class _Inquiry:
     batch_size: int
     progress: Progress | None
     seed: int
+    told: Callable[[ModelName, Scored], None] | None
+    published: Published | None
+    own: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
 
     def score(self, vlm: VLM, name: ModelName, mark: str = "") -> Scored:
         """Answers and scores of one model; `mark` tells of the erasers that it runs under."""
         reasons = dict(self.asked.not_scored) | (_GOLD_NOT_SCORED if name == "gold" else {})
-        return score(
+        found = score(
             self.replies(vlm, name, mark),
             self.sets,
             known=self.asked.known,
             not_scored=reasons,
             seed=self.seed,
         )
+        if self.told is not None:
+            self.told(name, found)
+        if self.published is not None:
+            longest = self.published.max_new_tokens
+            replies = self.replies(vlm, name, mark, max_new_tokens=longest)
+            self.own[name] = self.published.scores(replies)
+        return found
 
-    def floor(self, vlm: VLM) -> Scores:
+    def as_published(self) -> dict[str, Any]:
+        """What the report says of a benchmark's own scores; nothing where none was asked for."""
+        if self.published is None:
+            return {}
+        self.published.between(self.own)
+        return {"published": self.own}
+
+    def floor(self, vlm: VLM) -> Scored:
         """How often the base gives the subjects' answers on photos of strangers."""
-        records = self.asked.floor
-        replies = self.replies(vlm, "base")
-        return score_sets(
-            records, {name: replies.answers(asked) for name, asked in records.items()}
-        )
+        return score_answers(self.replies(vlm, "base"), self.asked.floor, seed=self.seed)
 
     def replies(
-        self, vlm: VLM, name: str, mark: str = "", progress: Progress | None = None
+        self,
+        vlm: VLM,
+        name: str,
+        mark: str = "",
+        progress: Progress | None = None,
+        max_new_tokens: int = LONGEST,
     ) -> Replies:
         """Replies of one model; those of base and gold are kept where other audits find them."""
         shared = name in ("base", "gold")
@@ -207,6 +282,7 @@ class _Inquiry:
             path=folder / ANSWERS if folder is not None else None,
             mark=mark,
             batch_size=self.batch_size,
+            max_new_tokens=max_new_tokens,
             progress=progress or self.progress,
         )
 
@@ -263,7 +339,7 @@ def _report(
     vlm: VLM,
     asked: Request,
     scored: Mapping[ModelName, Scored],
-    floor: Scores,
+    floor: Scored | None,
     attacked: Mapping[str, Mapping[str, Any]],
     *,
     manifests: Sequence[Mapping[str, Any]],
@@ -277,7 +353,7 @@ def _report(
     summary = summarise(
         scored["base"].scores,
         scored.get("erased", scored["base"]).scores,
-        scored["gold"].scores if "gold" in scored else floor,
+        scored["gold"].scores if "gold" in scored else floor.scores if floor else {},
         reference=reference,
         scope=asked.scope,
     )
@@ -295,7 +371,7 @@ def _report(
         | dict(request_fields)
     )
     last = manifests[-1] if manifests else None
-    method = method_used(last, changed="erased" in scored)
+    method = method_used(manifests, changed="erased" in scored)
     return Report(
         command=command,
         versions=versions(),

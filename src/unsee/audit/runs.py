@@ -7,17 +7,60 @@ from unsee.artifacts import run_fingerprint
 from unsee.cost import peak_memory
 from unsee.models.layout import PARTS
 from unsee.models.load import VLM
+from unsee.report.evidence import Artifact
 from unsee.report.schema import Cost, MethodUsed
 
 Manifests = Sequence[Mapping[str, Any]]
 
 
-def method_used(manifest: Mapping[str, Any] | None, *, changed: bool) -> MethodUsed:
-    """The method of a run; without a run, whether weights were changed by somebody else."""
-    if manifest is not None:
-        made = manifest["method"]
-        return MethodUsed(name=made["name"], kind=manifest["kind"], settings=made["settings"])
-    return MethodUsed(kind="weights" if changed else "none")
+def method_used(manifests: Manifests, *, changed: bool) -> MethodUsed:
+    """The method of the last run; without any, whether weights were changed by somebody else.
+
+    Its kind is "eraser" as soon as one of them is: what works at test time can be taken off.
+    """
+    if not manifests:
+        return MethodUsed(kind="weights" if changed else "none")
+    made = manifests[-1]["method"]
+    kinds = {manifest["kind"] for manifest in manifests}
+    kind = "eraser" if "eraser" in kinds else manifests[-1]["kind"]
+    return MethodUsed(name=made["name"], kind=kind, settings=made["settings"])
+
+
+def artifact_of(manifest: Mapping[str, Any]) -> Artifact:
+    """A run as the evidence names it."""
+    return Artifact(
+        fingerprint=run_fingerprint(manifest),
+        base=manifest["base_fingerprint"],
+        kind=manifest["kind"],
+        seeds=list(manifest["seeds"]),
+    )
+
+
+def identities(
+    vlm: VLM,
+    manifests: Manifests,
+    control: Manifests = (),
+    *,
+    erased: VLM | None = None,
+    gold: VLM | None = None,
+) -> dict[str, str]:
+    """Fingerprints of the models of an audit, by name.
+
+    Args:
+        vlm: The base.
+        manifests: Of the runs that make the erased model.
+        control: Of the run that merely hides.
+        erased: The erased model, where it is one of its own.
+        gold: The model that never knew.
+    """
+    found = {"base": vlm.identity}
+    for name, runs in (("erased", manifests), ("control", control)):
+        if runs:
+            found[name] = "-".join([vlm.identity, *map(run_fingerprint, runs)])
+    for name, model in (("erased", erased), ("gold", gold)):
+        if model is not None:
+            found[name] = model.identity
+    return found
 
 
 def cost_of(manifests: Manifests) -> Cost:

@@ -2,14 +2,14 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
 from unsee.data.collate import encode
 from unsee.data.records import Record
-from unsee.metrics.sets import AnswerLogprobs, score_sets
+from unsee.metrics.sets import AnswerLogprobs, SetSamples, cells_of, sample_sets
 from unsee.models.load import VLM
 from unsee.replies import Replies, answer_digest
 
@@ -27,11 +27,15 @@ class Scored:
 
     Attributes:
         answers: Answers by set, aligned with its records.
+        logprobs: Log-probabilities of the right and of wrong answers, likewise.
         scores: Cells of `report.json` by set and metric.
+        samples: Score of each answer, by set, metric and row.
     """
 
     answers: Mapping[str, Sequence[str]]
+    logprobs: Mapping[str, AnswerLogprobs]
     scores: Scores
+    samples: SetSamples = field(default_factory=dict)
 
 
 def score(
@@ -61,17 +65,20 @@ def score(
     rivals = [record for rows in wrong.values() for row in rows for record in row]
     replies.logprobs([*everything, *rivals])
     answers = {name: replies.answers(records) for name, records in asked.items()}
-    scores = score_sets(
-        asked,
-        answers,
-        logprobs_by_set={
-            name: _logprobs(replies, records, wrong[name]) for name, records in asked.items()
-        },
-        known=known,
-        seed=seed,
-    )
+    logprobs = {name: _logprobs(replies, rows, wrong[name]) for name, rows in asked.items()}
+    samples = sample_sets(asked, answers, logprobs_by_set=logprobs, known=known)
+    scores = cells_of(samples, asked, seed=seed)
     scores |= {name: {"accuracy": {"not_scored": why}} for name, why in not_scored.items()}
-    return Scored(answers, scores)
+    return Scored(answers, logprobs, scores, samples)
+
+
+def score_answers(
+    replies: Replies, sets: Mapping[str, Sequence[Record]], *, seed: int = 0
+) -> Scored:
+    """Ask a model and score its answers alone, without probabilities."""
+    answers = {name: replies.answers(records) for name, records in sets.items()}
+    samples = sample_sets(sets, answers)
+    return Scored(answers, {}, cells_of(samples, sets, seed=seed), samples)
 
 
 def text_logits(vlm: VLM, records: Sequence[Record]) -> list[str]:

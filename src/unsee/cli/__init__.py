@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from unsee.cli import ask, audit, demo, export, forget, listing, world
+from unsee.cli import ask, audit, compare, demo, export, forget, listing, tune, verify, world
 from unsee.cli.session import print_anything, version_of
 
 app = typer.Typer(
@@ -25,6 +25,9 @@ app.command("forget")(forget.forget)
 app.command("audit")(audit.audit)
 app.command("ask")(ask.ask)
 app.command("export")(export.export)
+app.command("verify")(verify.verify)
+app.command("compare")(compare.compare)
+app.command("tune")(tune.tune)
 app.add_typer(world.app, name="world")
 app.command("list")(listing.show)
 

@@ -27,10 +27,10 @@ def ask(
     """
     hush()
     from unsee.answering import generate_answers
-    from unsee.cli.references import open_model
     from unsee.data.images import Photo
     from unsee.data.records import Record
     from unsee.erasers.storage import under_artifacts
+    from unsee.sources import open_model
 
     photo = Photo(path=image) if image is not None else None
     if photo is not None:

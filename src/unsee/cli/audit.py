@@ -1,4 +1,4 @@
-"""`unsee audit`: what is left, what is kept, as report.json, report.md and report.html."""
+"""`unsee audit`: what is left, what is kept: report.json and its evidence, report.md and .html."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -70,6 +70,9 @@ def audit(
             help="Try to bring it back: all, or names with commas; see unsee list attacks."
         ),
     ] = None,
+    protocol: Annotated[
+        str, typer.Option(help="published: a benchmark's own prompts and scores too (mllmu:).")
+    ] = "strict",
     control: Annotated[
         str | None,
         typer.Option(
@@ -77,6 +80,10 @@ def audit(
             "the base, none goes without.",
             show_default="auto with --attacks",
         ),
+    ] = None,
+    sign: Annotated[
+        Path | None,
+        typer.Option(help="Private key that signs the evidence; see unsee verify --new-key."),
     ] = None,
     seed: Seed = 0,
     quiet: Quiet = False,
@@ -94,11 +101,15 @@ def audit(
         raise ConfigError(
             "expected --artifact or --base, got both; MODEL is the base of an artifact"
         )
-    from unsee.cli.references import gold_of, open_model, people_of, request_of
     from unsee.recipe import Recipe
+    from unsee.sources import gold_of, open_model, people_of, request_of
 
     if control is not None and attacks is None:
         raise ConfigError("--control shows the power of attacks; give --attacks too")
+    if sign is not None:
+        from unsee.report.signing import read_private
+
+        read_private(sign)
     tried, hides = None, None
     if attacks is not None:
         hides = None if control == "none" else control or "auto"
@@ -149,6 +160,8 @@ def audit(
             batch_size=batch_size,
             attacks=tried,
             control=hides,
+            protocol=protocol,
+            sign=sign,
             progress=report,
         )
     if as_json:

@@ -45,9 +45,9 @@ def demo(
     hush()
     from unsee.audit import audit
     from unsee.cli.audit import show, summary_of
-    from unsee.cli.references import gold_of, open_model, request_of
     from unsee.forget import forget
     from unsee.recipe import read_recipe
+    from unsee.sources import gold_of, open_model, request_of
 
     given = {"model": MODEL, "subject": SUBJECT, "seeds": [seed], "out": str(out)}
     recipe, method = read_recipe(None, given)

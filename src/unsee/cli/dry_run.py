@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from unsee.cli.references import place_of, sketch_of
 from unsee.cli.session import print_json, progress
+from unsee.sources import place_of, sketch_of
 
 if TYPE_CHECKING:
     from unsee.recipe import Recipe

@@ -35,8 +35,8 @@ def export(
     Example: unsee export runs/a --merged models/forgotten
     """
     hush()
-    from unsee.cli.references import place_of
     from unsee.export import export as run_export
+    from unsee.sources import place_of
 
     folder = run_export(
         run,

@@ -16,6 +16,9 @@ from unsee.cli.session import (
     verb,
 )
 
+# More than anybody has time for; --budget ends the search before.
+MOST_TRIALS = 1000
+
 
 @verb
 def forget(
@@ -69,6 +72,13 @@ def forget(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an earlier run in the folder.")
     ] = False,
+    auto: Annotated[
+        bool,
+        typer.Option("--auto", help="Choose the method's settings by trials on part of it."),
+    ] = False,
+    budget: Annotated[
+        float | None, typer.Option(min=0, help="Minutes that --auto takes, run included.")
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Say what would be done, time and memory; write nothing."),
@@ -84,8 +94,9 @@ def forget(
 
     Example: unsee forget world:llava --subject world:A --out runs/a
     """
-    from unsee.cli.references import open_model, people_of, request_of
+    from unsee.errors import ConfigError
     from unsee.recipe import read_recipe
+    from unsee.sources import open_model, people_of, request_of
 
     given: dict[str, Any] = {
         "model": model,
@@ -103,6 +114,8 @@ def forget(
         "method": None if method is None else {"name": method},
     }
     resolved, settings = read_recipe(recipe, given, set_ or ())
+    if auto != (budget is not None) or (auto and dry_run):
+        raise ConfigError("expected --auto with --budget MINUTES and without --dry-run; give both")
     hush()
     if dry_run:
         from unsee.cli.dry_run import dry_run as say
@@ -120,6 +133,8 @@ def forget(
         apply_stack(vlm, resolved.artifacts)
         with locked(first):
             asked = request_of(resolved, vlm, run=first, force=force, report=report, people=people)
+        if budget is not None:
+            settings = _chosen(resolved, settings, vlm, asked, first, budget, report)
         for number in resolved.seeds:
             run = run_forget(
                 vlm,
@@ -150,6 +165,41 @@ def forget(
     for run in runs:
         typer.echo(f"{run.folder}: {'was done already' if run.resumed else 'done'}")
     typer.echo(f"Next: {_next(resolved, runs[0].folder)}")
+
+
+def _chosen(
+    recipe: Any, settings: Any, vlm: Any, asked: Any, folder: Path, minutes: float, report: Any
+) -> Any:
+    """The settings that trials on part of what the method may see found best.
+
+    Once they are chosen they stay, so that a killed run goes on with the same.
+    """
+    from unsee.artifacts import atomic_write_text
+    from unsee.cli.tune import recipe_text
+    from unsee.settings import read_toml, resolve
+    from unsee.sources import gold_of, open_model
+    from unsee.trials import rehearsal
+    from unsee.tune import tune
+
+    chosen = folder / "tune" / "recipe.toml"
+    if not chosen.exists():
+        never = gold_of(recipe.model)
+        tuned = tune(
+            vlm,
+            rehearsal(asked, seed=recipe.seeds[0]),
+            method=type(settings),
+            fixed={name: getattr(settings, name) for name in settings.model_fields_set},
+            trials=MOST_TRIALS,
+            seed=recipe.seeds[0],
+            gold=open_model(never) if never is not None else None,
+            out=chosen.parent,
+            minutes=minutes,
+            progress=report,
+        )
+        atomic_write_text(chosen, recipe_text(tuned, recipe.model, command_line()))
+    table = read_toml(chosen)["method"]
+    table.pop("name")
+    return resolve(type(settings), table, where=str(chosen))
 
 
 def _next(recipe: Any, folder: Path) -> str:

@@ -114,7 +114,7 @@ def show(
     Example: unsee world show --out runs/world.png
     """
     hush()
-    from unsee.cli.references import world_of
+    from unsee.sources import world_of
     from unsee.world import show as show_world
 
     out.parent.mkdir(parents=True, exist_ok=True)

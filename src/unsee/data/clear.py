@@ -167,6 +167,28 @@ def name_choice(row: Mapping[str, Any], place: Place) -> Record:
     )
 
 
+def row_texts(row: Mapping[str, Any], place: Place) -> tuple[Photo, Mapping[str, Any]]:
+    """Photo and texts of a `_perturbed` row.
+
+    Returns:
+        The photo, and the row with `name`, `caption` and `paraphrased_caption` as texts and
+        `perturbed_captions` and `perturbed_names` as lists of at least one text.
+
+    Raises:
+        DataError: With all faults of the row at once.
+    """
+    faults: list[str] = []
+    photo = _photo(row, place, faults)
+    faults += _text_faults(row, "name", "caption", "paraphrased_caption")
+    for key in ("perturbed_captions", "perturbed_names"):
+        wrong = row[key]
+        if not isinstance(wrong, list) or not wrong or any(text_fault(text) for text in wrong):
+            faults.append(f"{key}: expected a list of one or more texts, got {shown(wrong)}")
+    if faults or photo is None:
+        raise DataError("; ".join(faults))
+    return photo, row
+
+
 def with_answer(wrong: list[str], answer: str, *, seed: str) -> tuple[tuple[str, ...], str]:
     """Options with the right one among them, and its letter.
 

@@ -36,7 +36,7 @@ from unsee.erasers.rows import PERSON, Kept, Rows, asked_by_name, kept_states, v
 from unsee.erasers.steering import Gate, Plan, Positions, Steering
 from unsee.errors import ConfigError, DataError
 from unsee.models.load import VLM
-from unsee.settings import Settings
+from unsee.settings import Settings, Space, Span
 from unsee.states import At
 
 # With less to keep, nothing can be said about how often a gate fires on it.
@@ -85,6 +85,7 @@ class MLLMEraser(Settings):
 
     kind: ClassVar[str] = "eraser"
     eraser: ClassVar[type[Steering]] = Steering
+    space: ClassVar[Space] = {"strength": Span(0.5, 3), "ridge": Span(0.02, 2)}
 
     gate: Gate = "calibrated"
     direction: Kind = "multimodal"

@@ -7,7 +7,7 @@ trained, vision included, or low-rank adapters on all its linear layers.
     L = -CE(D_f) + retain_weight * CE(D_r)
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -18,6 +18,7 @@ from unsee.method import Terms
 from unsee.methods import METHODS
 from unsee.models.load import VLM
 from unsee.sampling import PairBatch
+from unsee.settings import Space, Span
 
 
 @METHODS.register("grad_diff")
@@ -31,6 +32,8 @@ class GradDiff(FineTuned):
         lr: Peak learning rate.
         retain_weight: Weight of the retain loss.
     """
+
+    space: ClassVar[Space] = {**FineTuned.space, "retain_weight": Span(0.3, 3)}
 
     lr: float = Field(1.42e-5, gt=0)
     retain_weight: float = Field(2.98, ge=0)

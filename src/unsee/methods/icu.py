@@ -20,6 +20,7 @@ here; other people are, unless `retain_batch` says otherwise, through n(x) alone
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from pydantic import Field
 from torch import Tensor
@@ -40,6 +41,7 @@ from unsee.models.load import VLM
 from unsee.neighbours import joint_features, nearest
 from unsee.reference import Reference
 from unsee.sampling import PairBatch, drawn_records
+from unsee.settings import Space, Span
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,8 @@ class ICU(FineTuned):
         pool: Kept records among which the nearest are looked for, at most.
         retain_batch: Further records on retain people a step.
     """
+
+    space: ClassVar[Space] = {**FineTuned.space, "forget_weight": Span(0.3, 3)}
 
     lr: float = Field(5e-6, gt=0)
     parts: tuple[str, ...] = Field(("language", "head"), min_length=1)

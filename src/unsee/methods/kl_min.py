@@ -9,6 +9,8 @@ The divergence is the mean over answer tokens, in nats. Public code of MLLMU-Ben
 batch alone, so that its weight grows with the length of answers, and adds CE(D_r).
 """
 
+from typing import ClassVar
+
 from pydantic import Field
 from torch import Tensor
 
@@ -21,6 +23,7 @@ from unsee.methods import METHODS
 from unsee.models.load import VLM
 from unsee.reference import Reference
 from unsee.sampling import PairBatch
+from unsee.settings import Space, Span
 
 
 @METHODS.register("kl_min")
@@ -33,6 +36,8 @@ class KLMin(FineTuned):
         lr: Peak learning rate.
         retain_weight: Weight of the divergence.
     """
+
+    space: ClassVar[Space] = {**FineTuned.space, "retain_weight": Span(0.3, 3)}
 
     lr: float = Field(1e-5, gt=0)
     retain_weight: float = Field(1.0, ge=0)

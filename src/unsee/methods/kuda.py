@@ -40,6 +40,7 @@ from unsee.models.load import VLM
 from unsee.neurons import key_covariances
 from unsee.reference import Reference
 from unsee.sampling import PairBatch, Rows, drawn_records
+from unsee.settings import Space, Span
 from unsee.tracing import causal_effects, strongest_window
 
 
@@ -96,6 +97,11 @@ class KUDA(Trained):
     """
 
     kind: ClassVar[str] = "weights"
+    space: ClassVar[Space] = {
+        **Trained.space,
+        "lr": Span(1e-5, 3e-2),
+        "relaxation": Span(0.01, 1),
+    }
 
     lr: float = Field(1e-4, gt=0)
     window: int = Field(3, ge=1)

@@ -32,7 +32,7 @@ from unsee.methods import METHODS
 from unsee.models.load import VLM
 from unsee.neurons import neuron_readers, responses
 from unsee.sampling import drawn_records
-from unsee.settings import Settings
+from unsee.settings import Settings, Space, Span
 
 _FLOOR = 1e-12
 
@@ -69,6 +69,7 @@ class KVW(Settings):
     """
 
     kind: ClassVar[str] = "weights"
+    space: ClassVar[Space] = {"gamma": Span(0.002, 0.5), "epochs": (1, 2, 4)}
 
     parts: tuple[str, ...] = Field(("language.layers[1:]",), min_length=1)
     gamma: float = Field(0.02, gt=0)

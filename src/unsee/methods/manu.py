@@ -34,7 +34,7 @@ from unsee.methods import METHODS
 from unsee.models.load import VLM
 from unsee.neurons import Responses, neuron_readers, responses
 from unsee.sampling import drawn_records
-from unsee.settings import Settings
+from unsee.settings import Settings, Space, Span
 
 _FLOOR = 1e-8
 
@@ -102,6 +102,7 @@ class MANU(Settings):
     """
 
     kind: ClassVar[str] = "weights"
+    space: ClassVar[Space] = {"share": Span(0.002, 0.3), "level": (0.05, 0.1, 0.3)}
 
     parts: tuple[str, ...] = Field(("vision", "language"), min_length=1)
     share: float = Field(0.05, gt=0, lt=1)

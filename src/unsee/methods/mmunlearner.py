@@ -17,6 +17,7 @@ first and so are salient up to a threshold of 1.
 """
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 from pydantic import Field
 from torch import Tensor
@@ -30,6 +31,7 @@ from unsee.methods import METHODS
 from unsee.models.load import VLM
 from unsee.saliency import apply_mask, fisher_ratio_mask
 from unsee.sampling import PairBatch, Sampler
+from unsee.settings import Space, Span
 
 Mask = Mapping[str, Tensor]
 
@@ -46,6 +48,12 @@ class MMUnlearner(FineTuned):
         mask_threshold: Ratio of forget to retain Fisher information from which a weight is salient.
         mask_batches: Batches that the Fisher information is averaged over.
     """
+
+    space: ClassVar[Space] = {
+        **FineTuned.space,
+        "retain_weight": Span(0.3, 3),
+        "mask_threshold": Span(0.5, 4),
+    }
 
     lr: float = Field(1e-5, gt=0)
     retain_weight: float = Field(1.0, gt=0)

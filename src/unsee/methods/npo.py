@@ -10,6 +10,8 @@ Public code of MLLMU-Bench puts a model trained on D_r in the place of p_0, and 
 cross-entropy in that of log p(y), which changes beta by the length of answers.
 """
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from unsee.answering import answer_logits
@@ -21,6 +23,7 @@ from unsee.methods import METHODS
 from unsee.models.load import VLM
 from unsee.reference import Reference
 from unsee.sampling import PairBatch
+from unsee.settings import Space, Span
 
 
 @METHODS.register("npo")
@@ -35,6 +38,12 @@ class NPO(FineTuned):
         beta: Inverse temperature; the larger, the sooner ascent brakes.
         retain_weight: Weight of the retain loss.
     """
+
+    space: ClassVar[Space] = {
+        **FineTuned.space,
+        "retain_weight": Span(0.3, 3),
+        "beta": (0.05, 0.1, 0.5, 1.0),
+    }
 
     lr: float = Field(1e-5, gt=0)
     beta: float = Field(0.1, gt=0)

@@ -10,7 +10,7 @@ The wordings are ours. A choice question, too, is answered by a refusal and by n
 """
 
 import random
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field, StringConstraints
 
@@ -22,6 +22,7 @@ from unsee.method import Terms
 from unsee.methods import METHODS
 from unsee.models.load import VLM
 from unsee.sampling import PairBatch
+from unsee.settings import Space, Span
 
 # Each answers any question, about a face or a fact; the unknown rate counts them all.
 REFUSALS = (
@@ -49,6 +50,8 @@ class PO(FineTuned):
         refusals: Wordings that are drawn from; for a model that answers in another language they
             want to be in that language.
     """
+
+    space: ClassVar[Space] = {**FineTuned.space, "retain_weight": Span(0.3, 3)}
 
     lr: float = Field(1e-5, gt=0)
     retain_weight: float = Field(1.0, ge=0)

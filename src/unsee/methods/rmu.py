@@ -16,6 +16,7 @@ to stay. The paper trains three MLP matrices up to the layer; here it is the who
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -32,6 +33,7 @@ from unsee.models.hooks import captured
 from unsee.models.load import VLM
 from unsee.reference import Reference
 from unsee.sampling import PairBatch
+from unsee.settings import Space, Span
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,12 @@ class RMU(FineTuned):
         adaptive: Whether c follows the length of each token's state at the start.
         retain_weight: Weight of the retain loss.
     """
+
+    space: ClassVar[Space] = {
+        **FineTuned.space,
+        "retain_weight": Span(1, 1200),
+        "coefficient": Span(1, 100),
+    }
 
     lr: float = Field(5e-5, gt=0)
     parts: tuple[str, ...] = Field(("language.layers[:3]",), min_length=1)

@@ -14,7 +14,7 @@ are bounded, their biases and norms frozen; the language model is trained beside
 adapters, and the vision tower is not, as when LLaVA is tuned.
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -29,6 +29,7 @@ from unsee.methods import METHODS
 from unsee.models.load import VLM
 from unsee.reference import Reference
 from unsee.sampling import PairBatch
+from unsee.settings import Space, Span
 
 
 @METHODS.register("sineproject")
@@ -44,6 +45,12 @@ class SineProject(FineTuned):
         beta: Inverse temperature of `npo`.
         retain_weight: Weight of the retain loss.
     """
+
+    space: ClassVar[Space] = {
+        **FineTuned.space,
+        "lr": Span(1e-6, 1e-2),
+        "retain_weight": Span(0.3, 3),
+    }
 
     lr: float = Field(2e-5, gt=0)
     parts: tuple[str, ...] = Field(("language", "head"))

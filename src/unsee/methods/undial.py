@@ -11,6 +11,8 @@ method was carried over to vision-language models. The target does not move, so 
 forgetting. Public code also scores prompt and padding; here answer tokens alone count.
 """
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from unsee.answering import answer_logits
@@ -22,6 +24,7 @@ from unsee.methods import METHODS
 from unsee.models.load import VLM
 from unsee.reference import Reference
 from unsee.sampling import PairBatch
+from unsee.settings import Space, Span
 
 
 @METHODS.register("undial")
@@ -36,6 +39,12 @@ class UNDIAL(FineTuned):
         beta: By how much the score of an answer token is lowered.
         retain_weight: Weight of the retain loss.
     """
+
+    space: ClassVar[Space] = {
+        **FineTuned.space,
+        "retain_weight": Span(0.3, 3),
+        "beta": (3.0, 10.0, 30.0),
+    }
 
     lr: float = Field(1e-4, gt=0)
     beta: float = Field(10.0, gt=0)

@@ -45,6 +45,7 @@ from unsee.methods import METHODS
 from unsee.models.load import VLM
 from unsee.saliency import apply_mask, fisher_ratio_mask
 from unsee.sampling import PairBatch, Sampler
+from unsee.settings import Space, Span
 from unsee.teacher import Pass, Teacher, feature_path, visual_features
 
 
@@ -102,6 +103,12 @@ class VKD(Trained):
     """
 
     kind: ClassVar[str] = "weights"
+    space: ClassVar[Space] = {
+        "lr": Span(1e-4, 3e-3),
+        "steps": (100, 150, 200, 300),
+        "output_weight": Span(0.3, 3),
+        "distill_weight": Span(1, 30),
+    }
 
     lr: float = Field(1e-3, gt=0)
     average: float = Field(0.6, ge=0, lt=1)

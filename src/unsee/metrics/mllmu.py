@@ -95,6 +95,20 @@ def cloze(record: Record, reply: str) -> float:
     return float(bool(missing) and missing in reply.casefold())
 
 
+def sample(record: Record, reply: str) -> Mapping[str, float]:
+    """Every score of one reply, 0..1 each: classification, cloze, or four of overlap."""
+    if record.form == "choice":
+        return {"classification": classification(record, reply)}
+    if record.form == "cloze":
+        return {"cloze": cloze(record, reply)}
+    return {
+        "rouge_1": rouge(record.answer, reply, "rouge1")[0],
+        "rouge_2": rouge(record.answer, reply, "rouge2")[0],
+        "rouge_l": rouge(record.answer, reply)[0],
+        "bleu": bleu(record, reply),
+    }
+
+
 def scores(records: Sequence[Record], replies: Sequence[str]) -> Scores:
     """Mean of each score, apart for questions with a photo and for text alone.
 
@@ -109,25 +123,12 @@ def scores(records: Sequence[Record], replies: Sequence[str]) -> Scores:
     samples: dict[tuple[str, str], list[float]] = {}
     for record, reply in zip(records, replies, strict=True):
         modality = "text" if record.image is None else "image"
-        for name, value in _sample(record, reply).items():
+        for name, value in sample(record, reply).items():
             samples.setdefault((modality, name), []).append(value)
     table: Scores = {}
     for (modality, name), values in samples.items():
         table.setdefault(modality, {})[name] = float(np.mean(values))
     return table
-
-
-def _sample(record: Record, reply: str) -> Mapping[str, float]:
-    if record.form == "choice":
-        return {"classification": classification(record, reply)}
-    if record.form == "cloze":
-        return {"cloze": cloze(record, reply)}
-    return {
-        "rouge_1": rouge(record.answer, reply, "rouge1")[0],
-        "rouge_2": rouge(record.answer, reply, "rouge2")[0],
-        "rouge_l": rouge(record.answer, reply)[0],
-        "bleu": bleu(record, reply),
-    }
 
 
 def _with_options(record: Record) -> str:

@@ -17,6 +17,7 @@ from unsee.metrics.probability import answer_probability, truth_ratio
 
 Cell = dict[str, Any]
 Samples = dict[int, float]
+SetSamples = dict[str, dict[str, Samples | str]]
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,24 @@ def score_sets(
     Raises:
         DataError: If replies are missing or do not match the records.
     """
-    table: dict[str, dict[str, Cell]] = {}
+    samples = sample_sets(
+        records_by_set, answers_by_set, logprobs_by_set=logprobs_by_set, known=known
+    )
+    return cells_of(samples, records_by_set, seed=seed, resamples=resamples)
+
+
+def sample_sets(
+    records_by_set: Mapping[str, Sequence[Record]],
+    answers_by_set: Mapping[str, Sequence[str]],
+    *,
+    logprobs_by_set: Mapping[str, AnswerLogprobs] | None = None,
+    known: Mapping[str, Set[str]] | None = None,
+) -> SetSamples:
+    """Score of each reply by set, metric and row; why, where a metric scores none of a set.
+
+    Arguments and errors are those of `score_sets`.
+    """
+    table: SetSamples = {}
     for name, records in records_by_set.items():
         given = answers_by_set.get(name)
         if given is None or len(given) != len(records):
@@ -104,14 +122,34 @@ def score_sets(
             for metric, scored in REPLY_METRICS.items()
         }
         found["wrong_name_rate"] = _wrong_names(records, given, known)
-        found |= _probabilities(records, (logprobs_by_set or {}).get(name))
-        table[name] = {
+        table[name] = found | _probabilities(records, (logprobs_by_set or {}).get(name))
+    return table
+
+
+def cells_of(
+    samples_by_set: SetSamples,
+    records_by_set: Mapping[str, Sequence[Record]],
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> dict[str, dict[str, Cell]]:
+    """The cells of `score_sets`, from the scores of single replies.
+
+    Args:
+        samples_by_set: As `sample_sets` returns them.
+        records_by_set: Records that were scored, by set.
+        seed: Of the bootstrap.
+        resamples: Of the bootstrap.
+    """
+    return {
+        name: {
             metric: {"not_scored": samples}
             if isinstance(samples, str)
-            else _cell(samples, records, metric, seed=seed, resamples=resamples)
+            else _cell(samples, records_by_set[name], metric, seed=seed, resamples=resamples)
             for metric, samples in found.items()
         }
-    return table
+        for name, found in samples_by_set.items()
+    }
 
 
 def sample_scores(metric: str, records: Sequence[Record], answers: Sequence[str]) -> Samples:

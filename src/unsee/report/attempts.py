@@ -41,7 +41,7 @@ def attempts(report: Report) -> list[Attempt]:
             cells=tuple(
                 report.model(model).attacks.get(name, NEVER_RUN) for model in wording.MODELS
             ),
-            above=_above(report.model(judged).attacks.get(name)),
+            above=above(report.model(judged).attacks.get(name)),
             power=_power(report.model(judged).attacks.get(name)),
         )
         for name in names
@@ -81,6 +81,43 @@ def groups_run(judged: ModelScores) -> set[str]:
     }
 
 
+def groups_able(judged: ModelScores) -> set[str]:
+    """Groups of attacks of which one has power and was compared with gold, or found something."""
+    hits = found(judged)
+    return {
+        cell.group or name
+        for name, cell in _run(judged).items()
+        if name in hits or (cell.power is True and _gap(cell) is not None)
+    }
+
+
+def compared(judged: ModelScores, group: str) -> Iterator[tuple[str, AttackScore, Difference]]:
+    """Attacks of a group that have power or found something, with how far they are above gold."""
+    hits = found(judged)
+    for name, cell in _run(judged).items():
+        gap = _gap(cell)
+        counts = cell.power is True or name in hits
+        if (cell.group or name) == group and gap is not None and counts:
+            yield name, cell, gap
+
+
+def why_nothing_shown(judged: ModelScores, group: str) -> str:
+    """Why a group of attacks supports no claim; "" if it supports one."""
+    if group in groups_able(judged):
+        return ""
+    named = judged.attacks.get(group)
+    if isinstance(named, NotScored):
+        return f"not run, since {named.not_scored}"
+    cells = [cell for name, cell in _run(judged).items() if (cell.group or name) == group]
+    if not cells:
+        return "not run"
+    if all(cell.power is False for cell in cells):
+        return "no power on this model"
+    if all(_gap(cell) is None for cell in cells if cell.power is not False):
+        return "run, but not compared with a model that never knew"
+    return "run, but whether it would find here what is merely hidden was not tested"
+
+
 def sentences(judged: ModelScores) -> Iterator[str]:
     """What was run, and what it brought back; nothing where no attack was to be run."""
     run, hits = _run(judged), found(judged)
@@ -94,20 +131,20 @@ def sentences(judged: ModelScores) -> Iterator[str]:
     )
     if not run:
         return
-    compared = [name for name, cell in run.items() if _gap(cell) is not None]
+    beside_gold = [name for name, cell in run.items() if _gap(cell) is not None]
     yield f"Attacks run on the questions about other photos of them: {', '.join(run)}."
     if hits:
-        listed = ", ".join(f"{name} ({_above(cell)})" for name, cell in hits.items())
+        listed = ", ".join(f"{name} ({above(cell)})" for name, cell in hits.items())
         yield (
             f"Brought back more than {_points(NOTEWORTHY)} above a model that never knew: {listed}."
         )
-    alone = [name for name in run if name not in compared]
+    alone = [name for name in run if name not in beside_gold]
     if alone:
         yield (
             f"Not compared with a model that never knew ({_reason(run)}), so that what they "
             f"brought back is not known: {', '.join(alone)}."
         )
-    quiet = [name for name in compared if name not in hits]
+    quiet = [name for name in beside_gold if name not in hits]
     able = [name for name in quiet if run[name].power is True]
     untested = [name for name in quiet if run[name].power is None]
     if able:
@@ -117,6 +154,15 @@ def sentences(judged: ModelScores) -> Iterator[str]:
             "Brought back no more than that, but whether they would find here what is merely "
             f"hidden was not tested, since there was no control: {', '.join(untested)}."
         )
+
+
+def above(cell: AttackScore | NotScored | None) -> str:
+    """How far an attack is above gold in points, with its interval, or why that is not known."""
+    if not isinstance(cell, AttackScore) or cell.above_gold is None:
+        return "-"
+    if isinstance(cell.above_gold, NotScored):
+        return f"{wording.NOT_SCORED}: {cell.above_gold.not_scored}"
+    return _in_points(cell.above_gold.value, cell.above_gold.ci)
 
 
 def not_run(judged: ModelScores, *, groups: Container[str]) -> Iterator[str]:
@@ -161,7 +207,7 @@ def _trained_on(run: Mapping[str, AttackScore]) -> Iterator[str]:
     for name, cell in run.items():
         if cell.group != MEMBERSHIP:
             continue
-        beside = (gap := _gap(cell)) and f"; {_above(cell)} beside a model that never knew"
+        beside = (gap := _gap(cell)) and f"; {above(cell)} beside a model that never knew"
         power = f" ({_power(cell)})" if gap else ""
         yield f"{name}: {wording.percent(cell.value)}{beside or ''}{power}. {cell.measure}."
 
@@ -183,14 +229,6 @@ def _tries(cell: AttackScore | NotScored | None) -> str:
     if not isinstance(cell, AttackScore) or not isinstance(cell.budget, Mapping):
         return "-"
     return str(cell.budget.get("tries", "-"))
-
-
-def _above(cell: AttackScore | NotScored | None) -> str:
-    if not isinstance(cell, AttackScore) or cell.above_gold is None:
-        return "-"
-    if isinstance(cell.above_gold, NotScored):
-        return f"{wording.NOT_SCORED}: {cell.above_gold.not_scored}"
-    return _in_points(cell.above_gold.value, cell.above_gold.ci)
 
 
 def _in_points(value: float, ci: tuple[float, float]) -> str:

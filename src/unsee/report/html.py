@@ -9,10 +9,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from unsee.artifacts.files import atomic_write_text
-from unsee.report import plots, wording
+from unsee.report import plots, published, wording
 from unsee.report.attempts import Attempt, attempts, lead
 from unsee.report.schema import AttackCell, Cell, Example, NotScored, Report
-from unsee.report.verdict import RUNGS, limits, rung_says
+from unsee.report.verdict import limits, rung_says, steps
 
 _MAX_NAMED_EXAMPLES = 3
 _MAX_EXAMPLES = 12
@@ -153,7 +153,7 @@ def render(report: Report) -> str:
         limits=limits(report),
         named=_of_set(report, "forget_text")[:_MAX_NAMED_EXAMPLES],
         rung_says=rung_says(report.verdict.rung, scope=report.request.scope),
-        ladder=_ladder(report.verdict.rung),
+        ladder=steps(report),
         rung_class=report.verdict.rung.split(" at ")[0].split(" from ")[0].replace(" ", "-"),
         tiles=_tiles(report),
         groups=_groups(report),
@@ -166,6 +166,8 @@ def render(report: Report) -> str:
         summary=_summary(report),
         cost=wording.cost_lines(report),
         attacks=_attacks(report),
+        published=published,
+        published_rows=published.rows(report),
         attacks_lead=lead(),
         settings=_pretty(report.method.settings),
         data=_pretty(report.data),
@@ -194,16 +196,6 @@ def _template() -> Template:
 def _together(text: str) -> str:
     """Keep a number and its percent sign on one line."""
     return text.replace(" %", "\N{NO-BREAK SPACE}%")
-
-
-def _ladder(rung: str) -> list[tuple[str, str]]:
-    """Return the claims from the strongest down, each with how it stands."""
-    steps = [name for name in RUNGS if name not in ("not measurable", "not forgotten")]
-    reached = steps.index(rung) if rung in steps else -1
-    return [
-        (name, "claimed" if place == reached else "below" if place < reached else "not shown")
-        for place, name in reversed(list(enumerate(steps)))
-    ]
 
 
 def _tiles(report: Report) -> list[Tile]:

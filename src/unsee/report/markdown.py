@@ -1,4 +1,4 @@
-"""A report as Markdown: one report in full, or several as the rows of one table."""
+"""A report as Markdown."""
 
 import json
 import re
@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from unsee.artifacts.files import atomic_write_text
-from unsee.report import wording
+from unsee.report import published, wording
 from unsee.report.attempts import attempts, lead
 from unsee.report.schema import AttackCell, Cell, NotScored, Report
-from unsee.report.verdict import limits, rung_says
+from unsee.report.verdict import limits, rung_says, steps
 
 _MAX_EXAMPLES = 8
 # An underscore inside a word is plain text in every dialect that has tables.
@@ -28,6 +28,8 @@ def render(report: Report) -> str:
         _text(rung_says(report.verdict.rung, scope=report.request.scope)),
         _bullets(report.verdict.because),
         "Not run:\n\n" + _bullets(report.verdict.not_run),
+        "## The ladder",
+        _ladder(report),
         "## Figures",
         _summary(report),
         *_examples(report),
@@ -35,6 +37,7 @@ def render(report: Report) -> str:
         _accuracy(report),
         "## Other metrics",
         _other_metrics(report),
+        *_published(report),
         *_attempts(report),
         "## Cost",
         _table(("what", "value"), wording.cost_lines(report)),
@@ -50,75 +53,12 @@ def write(report: Report, path: Path | str) -> Path:
     return Path(path)
 
 
-def rows(reports: Sequence[Report]) -> str:
-    """Return one table with a row a report, for `docs/results`.
-
-    Each cell of a set reads `before to after (gold)` in percent of open questions answered right.
-    """
-    head = (
-        "method",
-        "subjects",
-        "photos",
-        "seeds",
-        "verdict",
-        "score",
-        "forget gap",
-        "keep",
-        "forget_seen",
-        "forget_unseen",
-        "unknown",
-        "wrong name",
-        "forget_text",
-        "forget_visible",
-        "retain_unseen",
-        "celebrity",
-        "bystander",
-        "general",
-        "refusal",
+def _ladder(report: Report) -> str:
+    """The claims from the strongest down, with what each needs."""
+    return _table(
+        ("claim", "stands", "needs, beyond the one below", "not there yet"),
+        [(s.name, s.stands, s.needs, ", ".join(s.lacks) or "-") for s in steps(report)],
     )
-    return _table(head, [_row(report) for report in reports])
-
-
-def _row(report: Report) -> tuple[str, ...]:
-    summary, request = report.summary, report.request
-    subjects = request.draw or wording.people(request.subjects)
-    return (
-        report.method.name or "none",
-        subjects,
-        "-" if request.photos_per_person is None else str(request.photos_per_person),
-        ", ".join(str(seed) for seed in report.seeds),
-        report.verdict.rung,
-        wording.figure(summary.score),
-        wording.figure(summary.forget_gap),
-        wording.figure(summary.keep),
-        _three(report, "forget_seen"),
-        _three(report, "forget_unseen"),
-        _three(report, "forget_unseen", "unknown_rate"),
-        _three(report, "forget_unseen", "wrong_name_rate"),
-        *(
-            _three(report, name)
-            for name in (
-                "forget_text",
-                "forget_visible",
-                "retain_unseen",
-                "celebrity",
-                "bystander",
-                "general",
-                "refusal",
-            )
-        ),
-    )
-
-
-def _three(report: Report, set_name: str, metric: str = "accuracy") -> str:
-    base, erased, gold = (
-        _short(report.model(model).cell(set_name, metric)) for model in wording.MODELS
-    )
-    return f"{base} to {erased} ({gold})"
-
-
-def _short(cell: Cell) -> str:
-    return "-" if isinstance(cell, NotScored) else f"{100 * cell.value:.1f}"
 
 
 def _summary(report: Report) -> str:
@@ -171,6 +111,14 @@ def _other_metrics(report: Report) -> str:
             cells = [report.model(model).cell(name, metric) for model in wording.MODELS]
             body.append((name, metric, *_values(cells), *_tail(cells)))
     return _table(head, body)
+
+
+def _published(report: Report) -> Iterable[str]:
+    rows = published.rows(report)
+    if rows:
+        yield "## Scores as published"
+        yield _text(published.ABOUT)
+        yield _table(published.HEAD, rows)
 
 
 def _attempts(report: Report) -> Iterable[str]:

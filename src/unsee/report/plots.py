@@ -2,7 +2,8 @@
 
 import io
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
@@ -11,7 +12,7 @@ from matplotlib.figure import Figure
 
 from unsee.metrics.summary import forget_sets, harmonic_mean, keep_sets
 from unsee.report import wording
-from unsee.report.evidence import kept_share
+from unsee.report.gaps import kept_share
 from unsee.report.schema import ModelName, NotScored, Report, Score
 
 INK, MUTED, RULE = "#1c2126", "#59636e", "#d8dde2"
@@ -95,6 +96,73 @@ def gap_against_keep(report: Report) -> str:
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(loc="upper left", frameon=False, fontsize=8.5)
         return _svg(figure, "Forget gap against keep, for the model before, after and gold")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One of many runs in a plot.
+
+    Attributes:
+        label: Written beside it; "" for nothing.
+        gap: Forget gap.
+        keep: Share kept.
+        chosen: Whether it stands out.
+    """
+
+    label: str
+    gap: float
+    keep: float
+    chosen: bool = False
+
+
+def many_gaps(points: Sequence[Point], title: str) -> str:
+    """Draw many runs as `gap_against_keep` draws one.
+
+    Args:
+        points: Runs; a gap above 1 is drawn at 1.
+        title: For those who cannot see it.
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(6.2, 4.8), layout="constrained")
+        axes = figure.subplots()
+        _draw_scores(axes)
+        taken: list[float] = []
+        for point in sorted(points, key=lambda point: point.gap):
+            gap, colour = min(1.0, point.gap), COLOURS["erased" if point.chosen else "base"]
+            axes.plot(
+                point.keep,
+                gap,
+                linestyle="none",
+                marker="o",
+                color=colour,
+                markersize=9 if point.chosen else 6.5,
+                markeredgecolor="white",
+                clip_on=False,
+                zorder=4 if point.chosen else 3,
+            )
+            if point.label:
+                # Labels stand in a column to the right, each at its point's height or the next
+                # that is free.
+                height = max(gap, taken[-1] + 0.036) if taken else gap
+                taken.append(height)
+                axes.annotate(
+                    point.label,
+                    (point.keep, gap),
+                    (1.09, height),
+                    fontsize=8,
+                    color=INK if point.chosen else MUTED,
+                    va="center",
+                    annotation_clip=False,
+                    arrowprops={"arrowstyle": "-", "color": RULE, "linewidth": 0.7},
+                )
+        axes.set(
+            xlim=(-0.04, 1.04),
+            ylim=(-0.04, 1.04),
+            xlabel="Kept of everything else  (1 = all)",
+            ylabel="Left of what was to be forgotten  (0 = none)",
+        )
+        axes.spines[["top", "right"]].set_visible(False)
+        return _svg(figure, title)
 
 
 def rights_by_set(report: Report) -> str:

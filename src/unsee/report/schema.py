@@ -221,6 +221,18 @@ class Summary(_Open):
     stranger_floor: dict[str, Cell] = {}
 
 
+class Probed(_Open):
+    """What the base knew of one topic about one subject.
+
+    Attributes:
+        subject: Whom it was asked about.
+        known: Whether there was something to forget.
+    """
+
+    subject: str
+    known: bool
+
+
 class Request(_Open):
     """What was asked for.
 
@@ -230,6 +242,7 @@ class Request(_Open):
         draw: Name of the world's draw; None outside the world.
         photos_per_person: Photos a person that the method was given.
         strangers: Number of strangers behind the stranger floor.
+        probes: What the base knew before anything was changed; empty where it was not asked.
     """
 
     subjects: list[str]
@@ -237,6 +250,7 @@ class Request(_Open):
     draw: str | None = None
     photos_per_person: Annotated[int, Field(ge=0)] | None = None
     strangers: Annotated[int, Field(ge=0)] | None = None
+    probes: list[Probed] = []
 
 
 class MethodUsed(_Open):

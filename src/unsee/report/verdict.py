@@ -1,15 +1,17 @@
-"""The claim ladder: what the evidence supports, and no more. Computed, never typed by hand.
+"""What the evidence supports, and no more. Computed, never typed by hand.
 
 A rung says what was shown under the questions that were asked. It does not show what the model
 holds inside, nor what an attacker could bring back: the rungs for that need attacks, and those that
-were not run are named.
+were not run are named. The rungs themselves: `unsee.report.ladder`.
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
-from unsee.metrics.summary import forget_sets, keep_sets
+from unsee.metrics.summary import keep_sets
 from unsee.report import attempts, wording
-from unsee.report.evidence import Gap, forget_gap, kept_share, reference_cell
+from unsee.report.gaps import Gap
+from unsee.report.ladder import ATTACKS, LADDER, RUNGS, climb, findings, lacking, unmeasured
 from unsee.report.schema import (
     MethodKind,
     ModelName,
@@ -22,36 +24,8 @@ from unsee.report.schema import (
     Verdict,
 )
 
-RUNGS = {
-    "not measurable": "Nothing can be said about forgetting.",
-    "not forgotten": "It was not shown that the model has forgotten.",
-    "suppressed": "The model no longer gives the answers, but it was not shown to behave like "
-    "one that never knew.",
-    "behaviourally forgotten": "{asked}, the model behaves like one that never knew. What it "
-    "still holds inside was not tested.",
-    "internally removed at tested layers": "The knowledge could not be read out of the layers "
-    "that were tested.",
-    "indistinguishable from gold under tested attacks": "No attack that was tried told it from a "
-    "model that never knew.",
-}
-# "internally removed" needs the readout, "indistinguishable from gold" all of them.
-ATTACKS = {
-    "readout": "Reading the answers out of inner layers",
-    "relearning": "Training the model again on a few of the photos",
-    "prompts": "Trick questions and rewordings meant to draw the answers out",
-    "images": "Altered photos meant to draw the answers out",
-    "weights": "Compressing the model or mixing it with the old one",
-    "membership": "Testing whether the photos were once trained on",
-}
-
-GAP_LIMIT = 0.10
-# Three in n is the 95 % upper bound when none of n answers is right: below 30 questions even a
-# perfect result cannot rule out that one answer in ten survives.
-FEWEST_QUESTIONS = 30
-FEWEST_STRANGERS = 20
-# A keep set below this share of what it had is damaged: missing answers may then be damage too.
-KEPT_LIMIT = 0.8
-WRONG_NAME_LIMIT = 0.10
+_NAMES = [rung.name for rung in LADDER]
+_SUPPRESSED = _NAMES.index("suppressed")
 
 
 def verdict(
@@ -69,41 +43,55 @@ def verdict(
             were photographed.
         method_kind: Whether weights were changed, or an eraser works at test time.
     """
-    base, gold = models.get("base", ModelScores()), models.get("gold", ModelScores())
-    erased = models.get("erased", base)
-    not_run = _not_run(erased)
-    attacked = list(attempts.sentences(erased))
-    gaps: dict[str, Gap] = {}
-    unmeasured: dict[str, str] = {}
-    for name in forget_sets(request.scope):
-        reference = reference_cell(summary, gold, name)
-        gap = forget_gap(base.cell(name), erased.cell(name), reference)
-        if isinstance(gap, NotScored):
-            unmeasured[name] = gap.not_scored
-        else:
-            gaps[name] = gap
-    because = [_measured(name, gap, summary) for name, gap in gaps.items()]
-    because += [
-        f"{wording.set_title(name)}: not measurable, since {why}."
-        for name, why in unmeasured.items()
+    found = findings(summary, models, request, method_kind)
+    rung, against = climb(found)
+    because = [*against, *(_measured(name, gap, summary) for name, gap in found.gaps.items())]
+    because += unmeasured(found)
+    if LADDER.index(rung) >= _SUPPRESSED:
+        because += _unknown(found.erased, tuple(found.gaps))
+        because += _largest_loss(found.base, found.erased, request)
+    because += attempts.sentences(found.erased)
+    return Verdict(
+        rung=rung.name, because=list(dict.fromkeys(because)), not_run=_not_run(found.erased)
+    )
+
+
+def verdict_of(report: Report) -> Verdict:
+    """Return the verdict that a report's own figures support."""
+    return verdict(report.summary, report.models, report.request, report.method.kind)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A rung beside the claim of a report.
+
+    Attributes:
+        name: Of the rung.
+        stands: "claimed", "below" or "not shown".
+        needs: What it needs beyond the rung below.
+        lacks: Groups of attacks that were not run with power beside gold.
+    """
+
+    name: str
+    stands: str
+    needs: str
+    lacks: tuple[str, ...]
+
+
+def steps(report: Report) -> list[Step]:
+    """Return the claims from the strongest down, each with how it stands and what it lacks."""
+    reached = _NAMES.index(report.verdict.rung) if report.verdict.rung in _NAMES else -1
+    judged = report.model("erased" if "erased" in report.models else "base")
+    return [
+        Step(
+            rung.name,
+            "claimed" if place == reached else "below" if place < reached else "not shown",
+            rung.needs,
+            () if place <= reached else tuple(lacking(rung, judged)),
+        )
+        for place, rung in reversed(list(enumerate(LADDER)))
+        if place >= _SUPPRESSED
     ]
-    if not gaps:
-        return Verdict(rung="not measurable", because=because + attacked, not_run=not_run)
-    failures = [sentence for name, gap in gaps.items() for sentence in _failures(name, gap)]
-    if failures:
-        because = failures + because + attacked
-        return Verdict(rung="not forgotten", because=because, not_run=not_run)
-    caps = [
-        *_caps_of_method(method_kind),
-        *_caps_of_reference(summary, request, unmeasured),
-        *_caps_of_forms(summary, base, erased, gold, tuple(gaps)),
-        *_caps_of_damage(base, erased, request),
-        *_caps_of_wrong_names(summary, erased, gold, tuple(gaps)),
-        *_caps_of_attacks(erased),
-    ]
-    because += [*_unknown(erased, tuple(gaps)), *_largest_loss(base, erased, request)]
-    rung = "suppressed" if caps else "behaviourally forgotten"
-    return Verdict(rung=rung, because=caps + because + attacked, not_run=not_run)
 
 
 def rung_says(rung: str, *, scope: str) -> str:
@@ -127,7 +115,9 @@ def limits(report: Report) -> list[str]:
     if report.summary.reference == "none":
         found.append("There was nothing to compare with: no model that never knew, no strangers")
     tried = set(ATTACKS) & attempts.groups_run(report.model("erased"))
-    if tried:
+    if tried == set(ATTACKS):
+        found.append("Attacks other than those that were tried may bring the knowledge back")
+    elif tried:
         found.append(f"Attempts to bring the knowledge back: only {', '.join(sorted(tried))}")
     else:
         found.append("No attempt was made to bring the knowledge back or to find it inside")
@@ -197,116 +187,10 @@ def _largest_loss(base: ModelScores, erased: ModelScores, request: Request) -> I
     )
 
 
-def _failures(name: str, gap: Gap) -> Iterable[str]:
-    title = wording.set_title(name)
-    limit = f"{100 * GAP_LIMIT:.0f} %"
-    if gap.value > GAP_LIMIT:
-        yield (
-            f"{title}: {wording.percent(min(gap.value, 1.0))} of what the model knew is left, "
-            f"more than {limit}."
-        )
-    elif gap.erased.n < FEWEST_QUESTIONS:
-        yield (
-            f"{title}: only {gap.erased.n} questions were asked, too few to say; "
-            f"{FEWEST_QUESTIONS} are needed to rule out that one answer in ten survives."
-        )
-    elif gap.high > GAP_LIMIT:
-        yield (
-            f"{title}: too uncertain to say; up to {wording.percent(min(gap.high, 1.0))} of what "
-            f"the model knew may be left (95 % interval), more than {limit}."
-        )
-
-
-def _caps_of_method(method_kind: MethodKind) -> Iterable[str]:
-    if method_kind == "eraser":
-        yield (
-            "The method works while the model runs and leaves its weights alone, so the "
-            "knowledge is still there."
-        )
-
-
-def _caps_of_reference(
-    summary: Summary, request: Request, unmeasured: Mapping[str, str]
-) -> Iterable[str]:
-    for name in unmeasured:
-        if name != "forget_seen":
-            yield f"{wording.set_title(name)}: this was to be forgotten too and is not shown."
-    if summary.reference == "strangers" and (request.strangers or 0) < FEWEST_STRANGERS:
-        yield (
-            f"The comparison rests on photos of {request.strangers or 'an unknown number of'} "
-            f"strangers; at least {FEWEST_STRANGERS} are needed."
-        )
-
-
-def _caps_of_forms(
-    summary: Summary,
-    base: ModelScores,
-    erased: ModelScores,
-    gold: ModelScores,
-    names: tuple[str, ...],
-) -> Iterable[str]:
-    for name in names:
-        for metric in ("choice_accuracy", "cloze_accuracy"):
-            reference = reference_cell(summary, gold, name, metric)
-            gap = forget_gap(base.cell(name, metric), erased.cell(name, metric), reference)
-            if isinstance(gap, Gap) and gap.value > GAP_LIMIT:
-                yield (
-                    f"{wording.set_title(name)}: asked in another form the knowledge shows; "
-                    f"{wording.metric_title(metric).lower()} in "
-                    f"{wording.percent(gap.erased.value)}, against "
-                    f"{wording.percent(gap.reference.value)} for a model that never knew."
-                )
-
-
-def _caps_of_damage(base: ModelScores, erased: ModelScores, request: Request) -> Iterable[str]:
-    for name in keep_sets(request.scope):
-        before, after = base.cell(name), erased.cell(name)
-        kept = kept_share(before, after)
-        if isinstance(kept, float) and kept < KEPT_LIMIT:
-            yield (
-                f"{wording.set_title(name)}: the model was damaged; of what it should keep, only "
-                f"{wording.percent(kept)} is left, so missing answers may be damage too."
-            )
-
-
-def _caps_of_wrong_names(
-    summary: Summary, erased: ModelScores, gold: ModelScores, names: tuple[str, ...]
-) -> Iterable[str]:
-    if summary.reference != "gold":
-        return
-    for name in names:
-        after, never = erased.cell(name, "wrong_name_rate"), gold.cell(name, "wrong_name_rate")
-        if not isinstance(after, Score) or not isinstance(never, Score):
-            continue
-        if after.value > never.value + WRONG_NAME_LIMIT:
-            yield (
-                f"{wording.set_title(name)}: in {wording.percent(after.value)} of answers it "
-                "gives another known person's name or fact instead of saying that it does not "
-                f"know; a model that never knew does so in {wording.percent(never.value)}."
-            )
-
-
-def _caps_of_attacks(erased: ModelScores) -> Iterable[str]:
-    """Asked in other words or on a changed photo is asked, so such an answer is behaviour."""
-    leaks = attempts.asked_otherwise(erased)
-    if leaks:
-        yield (
-            "Asked in other words or on changed photos it answers what a model that never knew "
-            f"does not: {', '.join(leaks)}."
-        )
-
-
 def _not_run(erased: ModelScores) -> list[str]:
-    run = attempts.groups_run(erased)
-    lines = []
-    for name, what in ATTACKS.items():
-        if name in run:
-            continue
-        attack = erased.attacks.get(name)
-        why = "not run"
-        if isinstance(attack, NotScored):
-            why = f"not run, since {attack.not_scored}"
-        elif attack is not None:
-            why = "no power on this model"
-        lines.append(f"{what}: {why}.")
+    lines = [
+        f"{what}: {why}."
+        for group, what in ATTACKS.items()
+        if (why := attempts.why_nothing_shown(erased, group))
+    ]
     return [*lines, *attempts.not_run(erased, groups=ATTACKS)]

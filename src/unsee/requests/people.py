@@ -142,6 +142,7 @@ def from_people(
         known=known_answers(questions.given + kept),
         description={
             "subjects": list(names),
+            "source": sides.source,
             "scope": scope,
             "photos_per_person": min(len(album.given) for album in albums),
             "strangers": len(faces),

@@ -41,6 +41,7 @@ def test_help_and_version_load_nothing_heavy(words):
         ["forget"],
         ["audit"],
         ["ask"],
+        ["verify"],
         ["export"],
         ["list"],
         ["world"],

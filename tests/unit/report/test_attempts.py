@@ -72,7 +72,10 @@ def test_what_was_found_and_what_was_not_is_said(attacked, report_of):
     lines = " ".join(verdict.not_run)
     assert "Altered photos" not in lines
     assert "Compressing" not in lines
-    assert "Trick questions and rewordings meant to draw the answers out: not run." in lines
+    assert (
+        "Trick questions and rewordings meant to draw the answers out: no power on this model."
+        in lines
+    )
     # Weights that were mixed with the old ones are not the model that was asked.
     assert verdict.rung == "behaviourally forgotten"
 

@@ -123,11 +123,21 @@ def test_an_attack_without_power_counts_as_not_run(sample, report_of):
     attacks = data["models"]["erased"]["attacks"]
     attacks["relearning"] = {"value": 0.1, "ci": [0, 0.2], "n": 40, "power": False}
     attacks["weights"] = {"not_scored": "bitsandbytes is missing"}
-    attacks["images"] = {"value": 0.1, "ci": [0, 0.2], "n": 40, "power": 0.4}
+    attacks["images"] = {"value": 0.1, "ci": [0, 0.2], "n": 40, "power": True}
+    beside = {"above_gold": {"value": 0.0, "ci": [0, 0.01]}}
+    attacks["prompts"] = {"value": 0.1, "ci": [0, 0.2], "n": 40, "power": True, **beside}
+    attacks["membership"] = {"value": 0.1, "ci": [0, 0.2], "n": 40, "power": None, **beside}
     lines = report_of(data).verdict.not_run
     assert any("few of the photos: no power on this model" in line for line in lines)
     assert any("not run, since bitsandbytes is missing" in line for line in lines)
-    assert not any("Altered photos" in line for line in lines)
+    said = dict(line.removesuffix(".").split(": ", 1) for line in lines)
+    assert said["Altered photos meant to draw the answers out"] == (
+        "run, but not compared with a model that never knew"
+    )
+    assert said["Testing whether the photos were once trained on"] == (
+        "run, but whether it would find here what is merely hidden was not tested"
+    )
+    assert not any("Trick questions" in line for line in lines)
 
 
 def test_limits_begin_with_what_is_still_answered_by_name(sample, report_of):

@@ -93,11 +93,10 @@ def test_no_name_breaks_a_markdown_table(sample, report_of, name):
     data = sample(people=[name, "Jane Doe"])
     data["request"].pop("draw")
     data["summary"]["left_out"] = {name: f"asked about {name}"}
-    lines = []
-    for text in (markdown.render(report_of(data)), markdown.rows([report_of(data)])):
-        assert "\u202e" not in text
-        assert "<script" not in text
-        lines += [line for line in text.splitlines() if line.startswith("|")]
+    text = markdown.render(report_of(data))
+    assert "\u202e" not in text
+    assert "<script" not in text
+    lines = [line for line in text.splitlines() if line.startswith("|")]
     heads = [number for number, line in enumerate(lines) if set(line) <= set("|- ")]
     assert len(heads) > 4
     width = 0
@@ -174,15 +173,6 @@ def test_points_of_the_plot(sample, report_of):
 
 def test_the_same_report_gives_the_same_page(sample, report_of):
     assert html.render(report_of(sample())) == html.render(report_of(sample()))
-
-
-def test_a_table_of_several_reports_has_a_row_each(sample, report_of):
-    table = markdown.rows([report_of(sample()), report_of(sample(kind="eraser"))])
-    lines = table.splitlines()
-    assert len(lines) == 4
-    assert len({line.count("|") for line in lines}) == 1
-    assert "98.1 to 1.2 (2.1)" in lines[2]
-    assert "suppressed" in lines[3]
 
 
 @pytest.mark.parametrize(("view", "name"), [(html, "report.html"), (markdown, "report.md")])

@@ -1,0 +1,126 @@
+"""Many methods on the same people, as one table."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from unsee.cli import app
+
+QUICK = "steps = 30\nvariants = 2\nlr = 3e-3\ncheckpoint_every = 0\n"
+
+
+def unsee(*words, code=0):
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    assert result.exit_code == code, result.output
+    return result
+
+
+@pytest.fixture(scope="module")
+def recipe(people, knowing_folder, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("comparison")
+    (folder / "vkd.toml").write_text(f'model = "any"\n[method]\nname = "vkd"\n{QUICK}')
+    (folder / "world.toml").write_text(
+        f'model = "{knowing_folder}"\nsubjects = ["{people / "forget"}"]\nseeds = [0, 1]\n'
+        f'retain = "{people / "retain"}"\ngeneral = "{people / "general"}"\n'
+        f'strangers = "{people / "strangers"}"\nout = "{folder / "runs"}"\n'
+        '[rows.none]\ncontrol = "none"\n'
+        '[rows.told]\ncontrol = "system_prompt"\n'
+        '[rows.vkd]\nrecipe = "vkd.toml"\n'
+        f'[rows.ascent]\nmethod = {{name = "ga", lr = 1e-2, steps = 20, variants = 2}}\n'
+        '[rows."not here"]\nmethod = {name = "rmu", layer = 99}\n'
+        '[rows."vkd + mllmeraser"]\nover = ["vkd", "eraser"]\n'
+        '[rows.eraser]\nmethod = {name = "mllmeraser", iterations = 1}\n'
+    )
+    return folder / "world.toml"
+
+
+@pytest.fixture(scope="module")
+def table(recipe):
+    unsee("compare", recipe, "--jobs", 1, "--quiet", "--json")
+    return json.loads((recipe.parent / "runs" / "comparison.json").read_text())
+
+
+def test_every_row_is_there_with_its_score_or_its_reason(table):
+    assert {"none", "told", "vkd", "ascent"} <= set(table["rows"])
+    assert "not here" in table["failed"]
+    assert "layer" in table["failed"]["not here"][0]
+    assert set(table["rows"]) | set(table["failed"]) >= {"eraser", "vkd + mllmeraser"}
+    assert table["rows"]["none"]["summary"]["score"] == 0.0
+    assert table["rows"]["vkd"]["summary"]["score"] > 0.5
+    assert table["rows"]["vkd"]["kind"] == "weights"
+    assert table["rows"]["none"]["kind"] == table["rows"]["told"]["kind"] == "control"
+    assert table["ranking"][0] != "none"
+    assert table["first_trained"] in ("vkd", "ascent")
+
+
+def test_answers_of_all_seeds_are_pooled(table):
+    one = table["base"]["forget_seen"]["accuracy"]["n"]
+    assert table["rows"]["vkd"]["scores"]["forget_seen"]["accuracy"]["n"] == one
+    assert table["request"]["seeds"] == [0, 1]
+    # Both seeds ask every question once.
+    assert one % 2 == 0
+
+
+def test_what_is_done_is_not_done_again(recipe, table):
+    runs = recipe.parent / "runs"
+    before = {path: path.stat().st_mtime_ns for path in runs.rglob("cell.json")}
+    assert len(before) >= 2 + 2 + 2 + 2
+    unsee("compare", recipe, "--jobs", 1, "--quiet", "--rows", "none,vkd")
+    assert {p: p.stat().st_mtime_ns for p in runs.rglob("cell.json")} == before
+    short = json.loads((runs / "comparison.json").read_text())
+    assert list(short["rows"]) == ["none", "vkd"]
+    assert short["rows"]["vkd"] == table["rows"]["vkd"]
+
+
+def test_runs_in_processes_come_to_the_same(recipe, table, tmp_path):
+    words = ["--rows", "none,ascent", "--out", tmp_path / "runs", "--results", tmp_path / "t"]
+    unsee("compare", recipe, "--jobs", 2, "--quiet", *words)
+    again = json.loads((tmp_path / "t.json").read_text())
+    for row in ("none", "ascent"):
+        assert again["rows"][row]["scores"] == table["rows"][row]["scores"]
+
+
+def test_the_pages_show_what_the_json_says(recipe, table):
+    unsee("compare", recipe, "--jobs", 1, "--quiet")
+    text = (recipe.parent / "runs" / "comparison.md").read_text()
+    page = (recipe.parent / "runs" / "comparison.html").read_text()
+    score = f"{table['rows']['vkd']['summary']['score']:.3f}"
+    assert f"| vkd | weights | {score} |" in text
+    assert "not here" in text.split("## Rows without figures")[1]
+    assert score in page
+    assert "<script" not in page
+    assert "<svg" in page
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (('name = "ga"', 'name = "gaa"'), "rows.ascent: unknown method 'gaa'; did you mean 'ga'?"),
+        (("lr = 1e-2", "lrr = 1e-2"), "rows.ascent: method ga: lrr: unknown setting"),
+        (('"vkd.toml"', '"vk.toml"'), "rows.vkd: "),
+        (('"eraser"]', '"erasure"]'), "over: expected names of other rows, got erasure"),
+        (('control = "none"', ""), "expected one of control, recipe, method and over, got none"),
+        (("seeds = [0, 1]", "seeds = []"), "seeds: "),
+    ],
+)
+def test_a_mistake_in_the_recipe_is_one_line(recipe, tmp_path, change, line):
+    text = recipe.read_text()
+    assert change[0] in text
+    (tmp_path / "vkd.toml").write_text((recipe.parent / "vkd.toml").read_text())
+    (tmp_path / "world.toml").write_text(text.replace(*change))
+    told = unsee("compare", tmp_path / "world.toml", code=2).output
+    assert line in " ".join(told.split())
+
+
+def test_an_unknown_row_is_named(recipe):
+    told = unsee("compare", recipe, "--rows", "vdk", code=2).output
+    assert "unknown row 'vdk'; did you mean 'vkd'?" in " ".join(told.split())
+
+
+def test_retrain_needs_a_model_that_never_knew(recipe, tmp_path):
+    text = recipe.read_text().replace('control = "none"', 'control = "retrain"')
+    (tmp_path / "world.toml").write_text(text)
+    (tmp_path / "vkd.toml").write_text((recipe.parent / "vkd.toml").read_text())
+    told = unsee("compare", tmp_path / "world.toml", "--rows", "none", code=2).output
+    assert "rows.none: expected a model that never knew; give gold" in " ".join(told.split())
