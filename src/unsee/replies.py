@@ -79,6 +79,10 @@ class Replies:
             self._add("answers", dict(zip(batch, texts, strict=True)))
         return [self._answers[digest] for digest in digests]
 
+    def lacks(self, records: Sequence[Record]) -> bool:
+        """Whether the model is to be asked for some of the answers."""
+        return any(question_digest(record) not in self._answers for record in records)
+
     def logprobs(self, records: Sequence[Record]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Log-probability of each record's answer in nats, and its tokens; both (record,)."""
         digests = [answer_digest(record) for record in records]
@@ -153,6 +157,11 @@ def question_digest(record: Record) -> str:
 def answer_digest(record: Record) -> str:
     """Which photo, question and answer this is: 16 hexadecimal digits."""
     return _digest(question_digest(record), record.answer)
+
+
+def records_digest(records: Sequence[Record], seed: int = 0) -> str:
+    """Which questions with which answers these are, in their order: 16 hexadecimal digits."""
+    return _digest(seed, *(answer_digest(record) for record in records))
 
 
 def _key(photo: Photo | None) -> str | None:

@@ -9,10 +9,10 @@ from unsee.answering import answer_logprobs, generate_answers
 from unsee.data.collate import encode
 from unsee.erasers.gates import share_of_each, threshold, unit_rms
 from unsee.erasers.protocol import erased
-from unsee.erasers.states import last_states
 from unsee.erasers.steering import Plan, Steering
 from unsee.errors import ArtifactError, LayoutError
 from unsee.models.hooks import asking, edited
+from unsee.states import last_states
 
 PLAN = Plan(
     family="llava",
