@@ -29,7 +29,7 @@ from unsee.audit.runs import (
     identities,
     method_used,
 )
-from unsee.audit.scoring import Scored, score, score_answers, text_logits
+from unsee.audit.scoring import Scored, distances, score, score_answers, text_logits
 from unsee.data.records import SETS, Record, Split
 from unsee.erasers.storage import under_artifacts
 from unsee.errors import ConfigError, DataError
@@ -359,9 +359,16 @@ def _report(
     )
     summary["left_out"] = {**summary["left_out"], **asked.not_measurable}
     checked = Summary.model_validate(summary)
+    apart = distances(scored, asked.split.audit, seed=seed)
     models: dict[ModelName, ModelScores] = {
         name: ModelScores.model_validate(
-            {"scores": found.scores, "attacks": attacked.get(name, {})}
+            {
+                "scores": {
+                    set_: {**cells, **apart.get(name, {}).get(set_, {})}
+                    for set_, cells in found.scores.items()
+                },
+                "attacks": attacked.get(name, {}),
+            }
         )
         for name, found in scored.items()
     }
