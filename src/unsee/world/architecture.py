@@ -73,7 +73,7 @@ class Architecture(ABC):
 
         Args:
             places: Number of each token in its own turn, prefix included, (row, seq).
-            pictured: Whether a row has a picture, (row,).
+            pictured: Whether a token's turn is about a picture, (row, seq).
         """
 
     @abstractmethod
