@@ -8,6 +8,7 @@ Builds the whole world into a folder that is thrown away, asks its models what t
 """
 
 import argparse
+import itertools
 import statistics
 import tempfile
 import time
@@ -48,7 +49,7 @@ def _stages(ended: Mapping[str, Sequence[float]]) -> dict[str, Any]:
             "first_step_s": times[0],
             "last_step_s": times[-1],
             "median_step_s": statistics.median(
-                after - before for before, after in zip(times, times[1:], strict=False)
+                after - before for before, after in itertools.pairwise(times)
             ),
         }
         for stage, times in ended.items()

@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from typing import Any
 
 from unsee.errors import UnseeError
 
@@ -29,7 +30,7 @@ def side_by_side(tasks: Mapping[str, Callable[[Tell], None]], told: Tell) -> Non
     """
     spawn = get_context("spawn")
     with ExitStack() as stack:
-        running: dict[Connection, BaseProcess] = {}
+        running: dict[Any, BaseProcess] = {}
         for name, task in tasks.items():
             pipe, theirs = spawn.Pipe(duplex=False)
             stack.callback(pipe.close)
@@ -40,8 +41,8 @@ def side_by_side(tasks: Mapping[str, Callable[[Tell], None]], told: Tell) -> Non
             theirs.close()
             running[pipe] = process
         while running:
-            for pipe in wait(list(running)):
-                assert isinstance(pipe, Connection)
+            ready = wait(list(running))
+            for pipe in [pipe for pipe in running if pipe in ready]:
                 try:
                     message = pipe.recv()
                 except EOFError:
@@ -59,7 +60,7 @@ def _run(task: Callable[[Tell], None], pipe: Connection) -> None:
     except BrokenPipeError:
         # Nobody listens any more.
         return
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - raised again where the task was started
         error.add_note(traceback.format_exc())
         pipe.send(error)
 
@@ -70,8 +71,8 @@ def _check(process: BaseProcess) -> None:
         how = process.exitcode
         cause = f"by signal {-how}" if how < 0 else f"with status {how}"
         raise UnseeError(
-            f"{process.name}: its process ended {cause}, before its work was done; free some memory "
-            "if that ran out, and run the same command again: what is done is kept"
+            f"{process.name}: its process ended {cause}, before its work was done; free some "
+            "memory if that ran out, and run the same command again: what is done is kept"
         )
 
 

@@ -135,8 +135,8 @@ def test_one_that_is_killed_is_named_and_ends_the_other(tasks):
     with pytest.raises(UnseeError) as raised:
         side_by_side({"base": tasks.hangs, "gold": tasks.is_killed}, pids.append)
     assert str(raised.value) == (
-        "gold: its process ended by signal 9, before its work was done; free some memory if that ran "
-        "out, and run the same command again: what is done is kept"
+        "gold: its process ended by signal 9, before its work was done; free some memory if that "
+        "ran out, and run the same command again: what is done is kept"
     )
     assert all(gone(pid) for pid in pids)
 

@@ -2,8 +2,8 @@
 
 Stage 0 teaches the vision tower to see faces on strangers alone (shared by both models); stage 1
 trains the whole model on packed turns. Each turn attends to its picture and itself only, so one
-vision pass serves many questions. Pictures are drawn when they are first shown. Every step draws from a generator seeded by its number: an
-interrupted build resumes to the same weights.
+vision pass serves many questions. Every step draws from a generator seeded by its number: an
+interrupted build resumes to the same weights. Pictures are drawn when they are first shown.
 """
 
 import math

@@ -104,7 +104,8 @@ def make_world(
     """Train a world's models from scratch and write its data.
 
     Where PyTorch may use several threads, base and gold are trained side by side, a process each
-    with half of them: matrices this small gain little from a second thread. An interrupted call continues from its checkpoints in `folder/.build` when it is made again.
+    with half of them: so small a model gains little from a second thread. An interrupted call
+    continues from its checkpoints in `folder/.build` when it is made again.
 
     Args:
         folder: Written to; `world.json` appears last.

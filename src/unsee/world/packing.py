@@ -1,7 +1,7 @@
 """Turns packed behind the picture that they are about: one vision pass serves many questions.
 
-A lesson is a prefix, with a picture or without, and the turns behind it. Several lessons share a row:
-rows of equal length then hold little padding, and that padding is a third of all work otherwise.
+A lesson is a prefix, with a picture or without, and the turns behind it. Several lessons share a
+row, so that rows of one length hold little padding.
 """
 
 from collections.abc import Sequence
