@@ -8,8 +8,7 @@ interrupted build resumes to the same weights. Pictures are drawn when they are 
 
 import math
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from unsee.data.collate import IGNORED_LABEL
 from unsee.data.records import Record
@@ -146,23 +144,6 @@ def _one_cycle(step: int, steps: int, warm: float = 0.15) -> float:
     return 0.5 * (1 + math.cos(math.pi * (done - warm) / (1 - warm)))
 
 
-@contextmanager
-def _plain_attention() -> Iterator[None]:
-    """Attention by matrix products, in bfloat16 where the tensors are.
-
-    At these sizes PyTorch's flash attention takes a CPU several times as long in bfloat16.
-    """
-    switch = torch.backends.cuda
-    # Its name notwithstanding, it holds for every device.
-    before = switch.fp16_bf16_reduction_math_sdp_allowed()
-    switch.allow_fp16_bf16_reduction_math_sdp(True)
-    try:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        switch.allow_fp16_bf16_reduction_math_sdp(before)
-
-
 def _loop(
     modules: nn.Module,
     groups: list[dict],
@@ -192,7 +173,7 @@ def _loop(
     for step in range(start, steps):
         for group, peak in zip(optimizer.param_groups, peaks, strict=True):
             group["lr"] = peak * _one_cycle(step, steps)
-        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bfloat16), _plain_attention():
+        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bfloat16):
             loss = loss_of(step)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

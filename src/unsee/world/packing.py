@@ -14,7 +14,7 @@ from torch import Tensor
 
 from unsee.data.collate import IGNORED_LABEL, question_text
 from unsee.data.records import Record
-from unsee.world.architecture import Architecture
+from unsee.world.architecture import Architecture, plain_attention
 
 # Few distinct lengths: a CPU compiles its bfloat16 kernels anew for every shape.
 _LENGTH_STEP = 32
@@ -139,12 +139,13 @@ def packed_loss(
     met = packed.lessons[where][:: architecture.image_tokens]
     features = features.unflatten(0, (len(pixels), -1))[met]
     hidden = hidden.masked_scatter(where[..., None], features.to(hidden.dtype))
-    states = core.language_model(
-        inputs_embeds=hidden,
-        attention_mask=packed.attention(),
-        position_ids=architecture.position_ids(packed.places, packed.lessons < len(pixels)),
-        use_cache=False,
-    ).last_hidden_state
+    with plain_attention():
+        states = core.language_model(
+            inputs_embeds=hidden,
+            attention_mask=packed.attention(),
+            position_ids=architecture.position_ids(packed.places, packed.lessons < len(pixels)),
+            use_cache=False,
+        ).last_hidden_state
     targets = packed.labels[:, 1:]
     counted = targets != IGNORED_LABEL
     with torch.autocast("cpu", enabled=False):

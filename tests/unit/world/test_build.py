@@ -1,5 +1,6 @@
 import random
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from unsee.data.collate import IGNORED_LABEL, encode
 from unsee.data.images import Photo
 from unsee.models.load import load
 from unsee.world import build, packing
-from unsee.world.architecture import fitted
+from unsee.world.architecture import fitted, plain_attention
 from unsee.world.curriculum import corpus, photo_turns, render, text_turns
 from unsee.world.drawn import Drawn
 from unsee.world.families import ARCHITECTURES
@@ -149,6 +150,29 @@ def test_who_may_look_at_whom_pair_by_pair():
     for i, (lesson, turn) in enumerate(tokens):
         for j, (other, theirs) in enumerate(tokens):
             assert allowed[i, j] == (j <= i and other == lesson and theirs in (0, turn))
+
+
+def test_plain_attention_is_attention_and_ends_with_its_block():
+    allowed = torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed
+    attend = torch.nn.functional.scaled_dot_product_attention
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(2, 4, 9, 8, requires_grad=True) for _ in range(3))
+    before = allowed()
+    with plain_attention():
+        assert allowed()
+        plain = attend(query, key, value)
+    assert allowed() == before
+    torch.testing.assert_close(plain, attend(query, key, value))
+    graph = []
+    nodes: list[Any] = [plain.grad_fn]
+    while nodes:
+        node = nodes.pop()
+        graph.append(type(node).__name__)
+        nodes += [more for more, _ in node.next_functions if more is not None]
+    assert not any("Attention" in name for name in graph)
+    with pytest.raises(KeyError), plain_attention():
+        raise KeyError
+    assert allowed() == before
 
 
 def test_rows_are_filled_with_the_longest_lessons_first(monkeypatch):
