@@ -13,6 +13,7 @@ from unsee.metrics.distributions import distance_interval, js_distance, ks_stati
 from unsee.metrics.sets import AnswerLogprobs, SetSamples, cells_of, sample_sets
 from unsee.models.load import VLM
 from unsee.replies import Replies, answer_digest
+from unsee.report.schema import ModelName
 
 # Wrong answers stand beside the true one on these sets alone; each costs a pass of its own.
 RATIO_SETS = ("forget_seen", "forget_unseen", "forget_text")
@@ -124,7 +125,7 @@ def _logprobs(
 
 
 def distances(
-    scored: Mapping[str, Scored], sets: Mapping[str, Sequence[Record]], *, seed: int
+    scored: Mapping[ModelName, Scored], sets: Mapping[str, Sequence[Record]], *, seed: int
 ) -> dict[str, Scores]:
     """How far each model's scores on forget sets lie from gold's, and from its own on kept people.
 
