@@ -33,7 +33,7 @@ quick: $(VENV)/.installed
 
 # `check` and everything it leaves out, each test once; the longest first, so that no core waits.
 test: lint
-	$(PYTEST) --no-loadscope-reorder tests/end_to_end tests/families tests/contract tests/unit
+	$(PYTEST) --no-loadscope-reorder --durations=20 tests/end_to_end tests/families tests/contract tests/unit
 
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .

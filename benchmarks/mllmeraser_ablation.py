@@ -40,9 +40,9 @@ from unsee.data.world import read_split
 from unsee.erasers.gates import share_of_each, threshold, unit_rms
 from unsee.erasers.mllmeraser import MLLMEraser
 from unsee.erasers.rows import Kept, kept_states
-from unsee.erasers.states import last_states
 from unsee.erasers.steering import Steering
 from unsee.errors import ConfigError
+from unsee.states import last_states
 from unsee.trials import with_bystanders
 from unsee.world import materialise
 

@@ -2,8 +2,8 @@
 
     python benchmarks/relearning.py
 
-The attacker trains tower and projector of the erased model on a share p of the forget photos'
-questions and is scored on `forget_unseen`, photos and wordings it did not train on. The same is
+The attack `relearning_curve` trains tower and projector of the erased model on a share p of the
+forget pairs and is scored on `forget_unseen`, photos and wordings it did not train on. The same is
 done to gold, which never knew them: gain(p) = accuracy after - before, and
 
     AG(p) = gain of erased - gain of gold,    AG = mean over p; lower is more robust.
@@ -12,54 +12,25 @@ Draw A, seed 0. Kept in `runs/relearning`; writes `docs/results/relearning.{json
 bar on it yet.
 """
 
-import random
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from cells import Table, provenance, write
 
 from unsee.answering import generate_answers
-from unsee.losses import cross_entropy
-from unsee.method import Terms, Trained
+from unsee.attacks import ATTACKS
+from unsee.attacks.protocol import Given
 from unsee.methods.vkd import VKD
 from unsee.metrics.answers import accuracy
 from unsee.metrics.intervals import mean_interval
 from unsee.models.load import VLM
 from unsee.models.restore import restored
-from unsee.sampling import PairBatch
 from unsee.train import train
 from unsee.world import materialise
 
 RESULT = Path("docs/results/relearning.json")
-SHARES = (0.05, 0.1, 0.2, 0.5, 1.0)
+ATTACK = ATTACKS.get("relearning_curve")()
 DRAW = "A"
-
-
-class Relearn(Trained):
-    """Cross-entropy on the forget answers, visual part only."""
-
-    kind: ClassVar[str] = "weights"
-    steps: int = 50
-    lr: float = 3e-4
-    visible_batch: int = 0
-    retain_batch: int = 1
-    general_batch: int = 1
-    checkpoint_every: int = 0
-
-    def trainable(self, vlm: VLM) -> list[str]:
-        """Tower and projector."""
-        return vlm.layout.parameter_names(vlm.model, ["vision", "projector"])
-
-    def prepare(self, vlm: VLM, split: Any, *, seed: int) -> None:
-        """Needs nothing."""
-
-    def loss(self, vlm: VLM, batch: PairBatch, state: Any) -> Terms:
-        """Descent on the answers that were to be forgotten."""
-        logits = vlm.model(**batch.forget.batch.inputs(), use_cache=False).logits
-        return Terms(
-            forget={"answers": cross_entropy(logits, batch.forget.batch.labels)}, retain={}
-        )
 
 
 def curve(vlm: VLM, split: Any) -> list[dict[str, Any]]:
@@ -75,12 +46,10 @@ def curve(vlm: VLM, split: Any) -> list[dict[str, Any]]:
         return {"value": found.value, "ci": [found.low, found.high], "n": len(right)}
 
     points = [{"share": 0.0, **score()}]
-    shuffled = random.Random(0).sample(split.forget, len(split.forget))
-    for share in SHARES:
-        given = tuple(shuffled[: max(1, round(share * len(shuffled)))])
-        with restored(vlm.model):
-            train(vlm, replace(split, forget=given), Relearn(), seed=0)
-            points.append({"share": share, "pairs": len(given), **score()})
+    tries: Any = ATTACK.tries(vlm, Given(split))
+    for share, one in zip(ATTACK.shares, tries, strict=True):
+        with one.change(vlm):
+            points.append({"share": share, "pairs": round(share * len(split.forget)), **score()})
         print(points[-1], flush=True)
     return points
 
@@ -101,10 +70,10 @@ def main() -> None:
     ]
     content = provenance("python benchmarks/relearning.py", table) | {
         "draw": DRAW,
-        "attacker": Relearn().model_dump(mode="json"),
+        "attacker": ATTACK.model_dump(mode="json"),
         "erased": erased,
         "gold": gold,
-        "AG": dict(zip(map(str, SHARES), gains, strict=True)),
+        "AG": dict(zip(map(str, ATTACK.shares), gains, strict=True)),
         "AG_mean": sum(gains) / len(gains),
     }
     write(RESULT, content)

@@ -1,6 +1,7 @@
 """What a model answers, and how probable it holds given answers to be."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -88,40 +89,63 @@ def answer_logits(
     return logits, torch.cat([first, batch.labels[:, columns + 1]], 1)
 
 
-def answer_logprobs(
+@dataclass(frozen=True)
+class AnswerScores:
+    """What a model holds of given answers, token by token; all aligned with the records.
+
+    Attributes:
+        sums: Log-probabilities summed over an answer's tokens, nats, <= 0, (record,).
+        tokens: Number of its tokens, the end of sequence among them, >= 1, (record,).
+        repeated: "1" for each token that is the most probable one where it stands, else "0".
+    """
+
+    sums: NDArray[np.float64]
+    tokens: NDArray[np.int64]
+    repeated: list[str]
+
+
+def answer_scores(
     vlm: VLM,
     records: Sequence[Record],
     batch_size: int = 64,
     *,
     progress: Progress | None = None,
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Log-probability of each record's own answer, and the number of its tokens.
-
-    The end-of-sequence token counts as part of the answer.
+) -> AnswerScores:
+    """How probable each record's own answer is, and how much of it the model would repeat.
 
     Args:
         vlm: Model to score with.
         records: Questions with the answers to score.
         batch_size: Records a forward pass, >= 1.
         progress: Called with (records done, records in all) after each batch.
-
-    Returns:
-        Sums over answer tokens in nats, <= 0, and token counts, >= 1; both (record,).
     """
     sums = np.zeros(len(records))
     counts = np.zeros(len(records), dtype=np.int64)
+    repeated = [""] * len(records)
     done = 0
     for rows in _batches(vlm, records, batch_size):
         batch = _read(vlm, [records[row] for row in rows], answers=True)
         told = scoring(batch.labels == IGNORED_LABEL), asking([records[row].form for row in rows])
         with torch.inference_mode(), told[0], told[1]:
-            logprob, scored = answer_token_logprobs(*answer_logits(vlm, batch))
+            logits, labels = answer_logits(vlm, batch)
+            logprob, scored = answer_token_logprobs(logits, labels)
+            likeliest = logits[:, :-1].argmax(-1) == labels[:, 1:]
         sums[rows] = logprob.double().sum(1).cpu().numpy()
         counts[rows] = scored.sum(1).cpu().numpy()
+        for row, right, mask in zip(rows, likeliest.cpu(), scored.cpu(), strict=True):
+            repeated[row] = "".join("1" if hit else "0" for hit in right[mask].tolist())
         done += len(rows)
         if progress is not None:
             progress(done, len(records))
-    return sums, counts
+    return AnswerScores(sums, counts, repeated)
+
+
+def answer_logprobs(
+    vlm: VLM, records: Sequence[Record], batch_size: int = 64
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """`sums` and `tokens` of `answer_scores`."""
+    found = answer_scores(vlm, records, batch_size)
+    return found.sums, found.tokens
 
 
 def _batches(vlm: VLM, records: Sequence[Record], size: int) -> list[list[int]]:

@@ -179,7 +179,7 @@ def _told(
     for name, records in request.split.audit.items():
         rows = [replace(r, question=f"{before}\n{r.question}") for r in records]
         answers[name] = replies.answers(rows)
-        logprobs[name] = AnswerLogprobs(*replies.logprobs(rows))
+        logprobs[name] = AnswerLogprobs(*replies.logprobs(rows), repeated=replies.repeated(rows))
     return {
         "base_fingerprint": vlm.fingerprint,
         "gold_fingerprint": gold.fingerprint if gold is not None else None,
@@ -198,6 +198,7 @@ def _stored(found: Scored) -> dict[str, Any]:
                 "sums": [float(value) for value in cells.sums],
                 "tokens": [int(value) for value in cells.tokens],
                 "wrong": [list(row) for row in cells.wrong],
+                "repeated": list(cells.repeated),
             }
             for name, cells in found.logprobs.items()
         },
@@ -210,6 +211,7 @@ def logprobs_of(stored: Sequence[Mapping[str, Any]]) -> AnswerLogprobs:
         sums=np.array([value for part in stored for value in part["sums"]], dtype=np.float64),
         tokens=np.array([value for part in stored for value in part["tokens"]], dtype=np.int64),
         wrong=[row for part in stored for row in part["wrong"]],
+        repeated=[row for part in stored for row in part["repeated"]],
     )
 
 

@@ -32,6 +32,37 @@ def answer_token_logprobs(
     return logprob, scored
 
 
+def answer_token_zscores(
+    logits: Float[Tensor, "batch seq vocab"], labels: Int[Tensor, "batch seq"]
+) -> Float[Tensor, "batch tokens"]:
+    """How far each answer token's log-probability lies above what the model expects there.
+
+    z = (log p(y) - mu) / sigma, with mean and deviation of log p under p itself: Zhang et al. 2024,
+    "Min-K%++", https://arxiv.org/abs/2404.02936, equation 3.
+
+    Args:
+        logits: Scores of the next token at each position.
+        labels: Answer tokens at their own positions, -100 elsewhere.
+
+    Returns:
+        As `answer_token_logprobs`, in deviations; 0 where nothing is scored, or where the model
+        holds all tokens to be alike.
+    """
+    targets = labels[:, 1:]
+    scored = targets != IGNORED_LABEL
+    logp = logits[:, :-1][scored].float().log_softmax(-1)
+    p = logp.exp()
+    # A token that cannot come adds nothing, though its log-probability has no end.
+    finite = logp.where(p > 0, 0.0)
+    mean = (p * finite).sum(-1)
+    deviation = ((p * finite.square()).sum(-1) - mean.square()).clamp(min=0).sqrt()
+    above = logp.gather(-1, targets[scored][:, None])[:, 0] - mean
+    z = torch.where(deviation > 1e-6, above / deviation.clamp(min=1e-6), torch.zeros_like(above))
+    return torch.zeros(scored.shape, dtype=torch.float32, device=logits.device).masked_scatter(
+        scored, z
+    )
+
+
 def _read_off(
     values: Float[Tensor, "batch seq width"], labels: Int[Tensor, "batch seq"]
 ) -> Float[Tensor, "token width"]:

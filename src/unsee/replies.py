@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unsee.answering import LONGEST, answer_logprobs, generate_answers
+from unsee.answering import LONGEST, answer_scores, generate_answers
 from unsee.artifacts.files import naming
 from unsee.data.images import Photo
 from unsee.data.records import Record
@@ -61,7 +61,7 @@ class Replies:
         self._batch_size = batch_size
         self._progress = progress
         self._answers: dict[str, str] = {}
-        self._logprobs: dict[str, tuple[float, int]] = {}
+        self._logprobs: dict[str, tuple[float, int, str]] = {}
         for row in _read(path) if path is not None else ():
             if row["model"] == self._key:
                 self._keep(row)
@@ -79,17 +79,25 @@ class Replies:
             self._add("answers", dict(zip(batch, texts, strict=True)))
         return [self._answers[digest] for digest in digests]
 
+    def lacks(self, records: Sequence[Record]) -> bool:
+        """Whether the model is to be asked for some of the answers."""
+        return any(question_digest(record) not in self._answers for record in records)
+
     def logprobs(self, records: Sequence[Record]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Log-probability of each record's answer in nats, and its tokens; both (record,)."""
         digests = [answer_digest(record) for record in records]
         for batch in self._pending(records, digests, self._logprobs, "probabilities"):
-            sums, counts = answer_logprobs(
-                self._vlm, list(batch.values()), batch_size=self._batch_size
-            )
-            scored = zip(batch, sums, counts, strict=True)
-            self._add("logprobs", {digest: (float(s), int(n)) for digest, s, n in scored})
+            scores = answer_scores(self._vlm, list(batch.values()), batch_size=self._batch_size)
+            rows = zip(batch, scores.sums, scores.tokens, scores.repeated, strict=True)
+            self._add("logprobs", {digest: (float(s), int(n), r) for digest, s, n, r in rows})
         found = [self._logprobs[digest] for digest in digests]
-        return np.array([s for s, _ in found]), np.array([n for _, n in found], dtype=np.int64)
+        sums, counts = ([row[column] for row in found] for column in (0, 1))
+        return np.array(sums), np.array(counts, dtype=np.int64)
+
+    def repeated(self, records: Sequence[Record]) -> list[str]:
+        """Which tokens of each record's answer the model would say itself; see `AnswerScores`."""
+        self.logprobs(records)
+        return [self._logprobs[answer_digest(record)][2] for record in records]
 
     def _pending(
         self,
@@ -111,7 +119,9 @@ class Replies:
 
     def _keep(self, row: Mapping[str, Any]) -> None:
         self._answers |= row.get("answers", {})
-        self._logprobs |= row.get("logprobs", {})
+        # Before 0.1.0 there was no third part: such answers are scored again.
+        scored = row.get("logprobs", {})
+        self._logprobs |= {digest: found for digest, found in scored.items() if len(found) == 3}
 
     def _add(self, kind: str, found: Mapping[str, Any]) -> None:
         """A line a batch: what is next to a question in its batch moves its last bits."""
@@ -153,6 +163,11 @@ def question_digest(record: Record) -> str:
 def answer_digest(record: Record) -> str:
     """Which photo, question and answer this is: 16 hexadecimal digits."""
     return _digest(question_digest(record), record.answer)
+
+
+def records_digest(records: Sequence[Record], seed: int = 0) -> str:
+    """Which questions with which answers these are, in their order: 16 hexadecimal digits."""
+    return _digest(seed, *(answer_digest(record) for record in records))
 
 
 def _key(photo: Photo | None) -> str | None:

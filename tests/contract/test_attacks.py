@@ -12,7 +12,7 @@ import torch
 
 from unsee.artifacts import fingerprint
 from unsee.attacks import ATTACKS
-from unsee.attacks.protocol import Attack, Given
+from unsee.attacks.protocol import Attack, Detects, Given
 from unsee.audit.attacking import ATTACKED_SET, Campaign
 from unsee.data.records import Record
 from unsee.erasers.protocol import erased
@@ -25,16 +25,28 @@ from unsee.report.schema import ModelScores
 from unsee.settings import resolve
 
 UNKNOWN = "I do not know who this is."
-each_attack = pytest.mark.parametrize("name", ATTACKS.names())
+GROUPS = ("prompts", "images", "weights", "readout", "relearning", "membership")
+# These look inside: nothing is asked that a test could answer in a model's place.
+INSIDE = [n for n, cls in ATTACKS.items() if cls.group in ("readout", "membership")]
+every_attack = pytest.mark.parametrize("name", ATTACKS.names())
+each_attack = pytest.mark.parametrize("name", [n for n in ATTACKS.names() if n not in INSIDE])
 
 
-@each_attack
+def quick(name):
+    """An attack, with training cut short."""
+    cls = ATTACKS.get(name)
+    short = {"steps": 1, "batch": 2, "shares": (0.5,), "beside": 0}
+    return cls(**short if cls.group == "relearning" else {})
+
+
+@every_attack
 def test_it_is_settings_with_a_line_for_every_field(name):
     cls = ATTACKS.get(name)
-    assert isinstance(cls(), Attack)
-    assert cls.group in ("prompts", "images", "weights")
+    assert isinstance(cls(), Attack | Detects)
+    assert cls.group in GROUPS
     for field in cls.model_fields:
-        assert f" {field}: " in cls.__doc__, field
+        # A variant's fields are explained where they are declared.
+        assert any(f" {field}: " in (c.__doc__ or "") for c in cls.__mro__), field
     table = cls().model_dump(mode="json")
     assert resolve(cls, json.loads(json.dumps(table))) == cls()
     lines = [f"{key} = {json.dumps(value)}" for key, value in table.items()]
@@ -57,7 +69,12 @@ def asked(small_split):
 
 @pytest.fixture
 def split(small_split, asked):
-    return replace(small_split, audit={ATTACKED_SET: asked})
+    shown = {record.subject: record.image for record in small_split.retain}
+    described = tuple(
+        Record(name, photo, "Glasses?", answer, topic="visible:glasses")
+        for (name, photo), answer in zip(shown.items(), ("yes", "no"), strict=True)
+    )
+    return replace(small_split, retain=small_split.retain + described, audit={ATTACKED_SET: asked})
 
 
 def moved(vlm, by):
@@ -109,7 +126,7 @@ def campaign(models, split, name, kind, progress=None) -> Any:
     return Campaign(
         models["base"],
         split,
-        {name: ATTACKS.get(name)()},
+        {name: quick(name)},
         replies,
         kinds={kind},
         progress=progress,
@@ -201,6 +218,8 @@ def test_questions_without_a_photo(name, models, acting, split):
     shown = {"typographic", "describe", "turns", "in_context", "gate_images"}
     if ATTACKS.get(name).group == "images" or name in shown:
         assert cell == {"not_scored": "no question can be asked so"}
+    elif name == "relearning_people":
+        assert 0 < cell["n"] < len(text)
     else:
         assert cell["n"] == len(text)
 
@@ -241,3 +260,79 @@ def test_an_eraser_that_is_bypassed_is_not_there(knowing_vlm, small_split):
                 answers = generate_answers(knowing_vlm, small_split.forget)
             assert not torch.equal(knowing_vlm.model(**batch.inputs()).logits, before)
     assert answers == [record.answer for record in small_split.forget]
+
+
+@pytest.fixture
+def inside(small_split, asked):
+    """Learned by heart: asked about as it was learned, beside pairs that nobody saw."""
+    return replace(
+        small_split, audit={"forget_seen": small_split.forget, ATTACKED_SET: small_split.forget}
+    ), replace(small_split, audit={"forget_seen": small_split.forget, ATTACKED_SET: asked})
+
+
+@pytest.fixture
+def never(tiny_folder):
+    vlm = load(tiny_folder, dtype="float32", device="cpu")
+    vlm.source = "never"
+    return vlm
+
+
+def looked(name, split, **models) -> Any:
+    run: Any = Campaign(models["base"], split, {name: quick(name)}, replies, kinds={"weights"})
+    for role, vlm in models.items():
+        before = fingerprint(vlm.model.state_dict())
+        flags = [p.requires_grad for p in vlm.model.parameters()]
+        run.attack(vlm, role)
+        assert fingerprint(vlm.model.state_dict()) == before
+        assert [p.requires_grad for p in vlm.model.parameters()] == flags
+        assert all(p.grad is None for p in vlm.model.parameters())
+    return {role: judged(row, name) for role, row in run.cells().items()}
+
+
+@pytest.mark.parametrize("name", INSIDE)
+def test_inside_one_that_knows_is_caught_and_one_that_never_knew_is_not(
+    name, knowing_vlm, never, inside
+):
+    split = inside[name == "membership"]
+    caught = looked(name, split, base=knowing_vlm, erased=knowing_vlm, gold=never)
+    if name == "probe":
+        # Whoever sees tells faces apart: a probe says something beside gold alone.
+        assert caught["erased"].value == caught["gold"].value == 1.0
+        assert caught["erased"].beside["vision"]["random_labels"] <= 0.75
+    else:
+        assert caught["erased"].value >= 0.9
+        assert caught["erased"].above_gold.value >= 0.2
+    assert caught["erased"].value == caught["base"].value
+    clear = looked(name, split, base=knowing_vlm, erased=never, gold=never)
+    assert clear["erased"].above_gold.value == 0.0
+    assert clear["erased"].value == clear["gold"].value
+    assert clear["erased"].group == ATTACKS.get(name).group
+
+
+@pytest.mark.parametrize("name", INSIDE)
+def test_inside_without_gold_photos_or_questions_it_says_so(name, knowing_vlm, inside):
+    split = inside[1]
+    alone = looked(name, split, base=knowing_vlm)["base"]
+    assert alone.above_gold.not_scored == "there is no gold model"
+    text = tuple(replace(r, image=None) for r in split.audit[ATTACKED_SET])
+    without = replace(split, audit={**split.audit, ATTACKED_SET: text})
+    found = looked(name, without, base=knowing_vlm)["base"]
+    assert found.not_scored in (
+        "no question can be asked so",
+        "there are no open questions on photos in forget_unseen",
+    )
+    empty = looked(name, replace(split, audit={}), base=knowing_vlm)["base"]
+    assert empty.not_scored == "there are no open questions in forget_unseen"
+
+
+@pytest.mark.parametrize("name", ["relearning", *INSIDE])
+def test_it_works_beneath_an_eraser(name, knowing_vlm, small_split, inside):
+    """Whoever has the weights may train them, or look inside, while the eraser acts."""
+    from unsee.erasers import ERASERS
+
+    few = {"variants": 2, "direction": "subject", "layers": (1, 2), "false_fire": 0.15}
+    settings = ERASERS.get("mllmeraser").model_validate({**few, "ridge": 0.01})
+    fitted = settings.fit(knowing_vlm, small_split, seed=0, scope="visual")
+    with erased(knowing_vlm, [fitted]):
+        found = looked(name, inside[1], base=knowing_vlm)["base"]
+    assert found.n > 0

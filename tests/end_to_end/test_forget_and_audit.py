@@ -181,6 +181,11 @@ def test_audit_compares_base_and_erased_and_resumes(
     assert result.summary.reference == "strangers"
     assert result.models.keys() == {"base", "erased"}
     assert value(result.models["base"].cell("forget_seen")) == 1.0
+    assert value(result.models["base"].cell("forget_seen", "exact_memorisation")) > 0.9
+    told = result.models["erased"].scores["forget_seen"]
+    assert {"answer_probability_ks_retain", "truth_ratio_ks"} & told.keys() == {
+        "answer_probability_ks_retain"
+    }
     assert result.data["text_logits_bit_identical"] == {"value": True, "n": 6}
     assert result.data["changed_tensors"]["language"] == 0
     celebrity = result.models["base"].cell("celebrity")
@@ -194,7 +199,7 @@ def test_audit_compares_base_and_erased_and_resumes(
     def never(*args, **more):
         raise AssertionError("asked again")
 
-    for name in ("generate_answers", "answer_logprobs"):
+    for name in ("generate_answers", "answer_scores"):
         monkeypatch.setattr(sys.modules["unsee.replies"], name, never)
     with (tmp_path / "run" / "answers.jsonl").open("a") as file:
         file.write('{"model": "cut sho')

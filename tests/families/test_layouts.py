@@ -89,6 +89,13 @@ def test_neurons_of_language_layers_are_read_by_a_linear_layer(model):
         assert read.in_features == model.config.text_config.intermediate_size
 
 
+def test_the_head_reads_behind_a_norm_of_the_language_models_width(model):
+    layout = FAMILIES[model.config.model_type]
+    norm = model.get_submodule(layout.last_norm_path(model))
+    (weight,) = norm.parameters()
+    assert weight.shape == (model.get_submodule(layout.head).in_features,)
+
+
 def test_the_configuration_has_the_image_token(model):
     layout = FAMILIES[model.config.model_type]
     assert isinstance(getattr(model.config, layout.image_token_id), int)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from unsee.answering import answer_logits, answer_logprobs, generate_answers
+from unsee.answering import answer_logits, answer_logprobs, answer_scores, generate_answers
 from unsee.data.collate import encode
 from unsee.data.images import Photo
 from unsee.data.records import Record
@@ -118,3 +118,18 @@ def test_rows_without_answers_score_nothing(tiny_vlm):
     logits, labels = answer_logits(tiny_vlm, batch)
     assert (logits.shape[1], labels.tolist()) == (1, [[-100]] * len(RECORDS))
     assert not answer_token_logprobs(logits, labels)[1].any()
+
+
+def test_repeated_tokens_are_those_a_plain_loop_would_say(tiny_vlm):
+    found = answer_scores(tiny_vlm, RECORDS)
+    assert [len(tokens) for tokens in found.repeated] == found.tokens.tolist()
+    for record, tokens in zip(RECORDS, found.repeated, strict=True):
+        batch = encode(tiny_vlm, [record], answers=True, side="right")
+        with torch.inference_mode():
+            logits = tiny_vlm.model(**batch.inputs(), use_cache=False).logits[0]
+        said = [
+            int(logits[place - 1].argmax() == label)
+            for place, label in enumerate(batch.labels[0].tolist())
+            if label != -100
+        ]
+        assert "".join(map(str, said)) == tokens

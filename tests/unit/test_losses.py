@@ -8,6 +8,7 @@ from unsee.losses import (
     DISTANCES,
     answer_margin,
     answer_token_logprobs,
+    answer_token_zscores,
     cka_distance,
     cosine_distance,
     cross_entropy,
@@ -96,6 +97,42 @@ def test_token_logprobs_by_hand():
     assert scored.tolist() == [[True, True], [False, True]]
     expected = torch.tensor([[math.log(0.5), math.log(0.25)], [0, math.log(0.5)]])
     torch.testing.assert_close(logprob, expected)
+
+
+def test_token_zscores_by_hand():
+    """The published check: scores (2, 1, 0) have mean -0.8324 and deviation 0.6515."""
+    logits = torch.tensor([[[2.0, 1.0, 0.0]] * 2] * 3)
+    labels = torch.tensor([[IGNORED, token] for token in range(3)])
+    expected = torch.tensor([[0.652], [-0.883], [-2.418]])
+    torch.testing.assert_close(answer_token_zscores(logits, labels), expected, atol=1e-3, rtol=0)
+
+
+def test_token_zscores_as_a_slow_loop():
+    logits = torch.randn(2, 4, 5, generator=torch.Generator().manual_seed(2))
+    labels = torch.tensor([[IGNORED, 3, 1, IGNORED], [IGNORED, IGNORED, IGNORED, 4]])
+    found = answer_token_zscores(logits, labels)
+    for row in range(2):
+        for column in range(3):
+            token = int(labels[row, column + 1])
+            if token == IGNORED:
+                assert found[row, column] == 0
+                continue
+            p = logits[row, column].softmax(0).tolist()
+            mean = sum(x * math.log(x) for x in p)
+            deviation = math.sqrt(sum(x * (math.log(x) - mean) ** 2 for x in p))
+            z = (math.log(p[token]) - mean) / deviation
+            assert found[row, column].item() == pytest.approx(z, rel=1e-4)
+
+
+def test_token_zscores_where_a_model_is_sure_or_holds_all_alike():
+    labels = torch.tensor([[IGNORED, 0]])
+    alike = answer_token_zscores(torch.zeros(1, 2, 4), labels)
+    assert alike.item() == 0
+    sure = torch.tensor([[[0.0, -torch.inf, -torch.inf]] * 2])
+    assert answer_token_zscores(sure, labels).item() == 0
+    nearly = answer_token_zscores(torch.tensor([[[20.0, 0.0, 0.0]] * 2]), labels)
+    assert nearly.isfinite().all()
+    assert nearly.item() >= 0
 
 
 def test_losses_on_answers_by_hand():

@@ -28,13 +28,13 @@ def test_a_batch_that_was_cut_short_is_asked_again_as_one(tiny_vlm, small_split,
     assert len(lines) == 4
     path.write_bytes(b"".join(lines[:2]) + lines[2][:-20])
     sizes = []
-    score = replies.answer_logprobs
+    score = replies.answer_scores
 
     def counted(vlm, records, **more):
         sizes.append(len(records))
         return score(vlm, records, **more)
 
-    monkeypatch.setattr(sys.modules["unsee.replies"], "answer_logprobs", counted)
+    monkeypatch.setattr(sys.modules["unsee.replies"], "answer_scores", counted)
     again = ask(tiny_vlm, records, path)
     assert sizes == [5, 3]
     assert again[0] == answers

@@ -4,7 +4,8 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unsee.attacks.protocol import Attack, Given, Try
+from unsee.attacks.protocol import Attack, Detects, Given, Reading, Signals, Try
+from unsee.audit.detection import detection_cell, detection_judgement, with_reference
 from unsee.data.records import Record, Split
 from unsee.metrics import recovery
 from unsee.metrics.answers import mentions
@@ -33,10 +35,12 @@ class Outcome:
     Attributes:
         plain: 1 where the answer came without the attack, else 0, (record,).
         tries: The same under each try by its name; NaN where it could not ask, (record,).
+        beside: What was told beside it, by try.
     """
 
     plain: NDArray[np.float64]
     tries: Mapping[str, NDArray[np.float64]]
+    beside: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @property
     def success(self) -> NDArray[np.float64]:
@@ -52,6 +56,10 @@ class Outcome:
     def before_and_under(self) -> tuple[float, float]:
         """Shares of the records asked that came without and under the attack."""
         return float(self.plain[self.asked].mean()), float(self.success[self.asked].mean())
+
+
+# What one model gave away under one attack, or why that was not tried.
+Found = Outcome | Signals | str
 
 
 class Campaign:
@@ -73,7 +81,7 @@ class Campaign:
         self,
         base: VLM,
         split: Split,
-        attacks: Mapping[str, Attack],
+        attacks: Mapping[str, Attack | Detects],
         replies: OpenReplies,
         *,
         changed: Iterable[str] = (),
@@ -99,7 +107,7 @@ class Campaign:
             for name, tensor in base.model.state_dict().items()
             if name in names
         }
-        self._outcomes: dict[str, dict[str, Outcome | str]] = {}
+        self._outcomes: dict[str, dict[str, Found]] = {}
         self._wall_s: dict[str, float] = {}
         self._found: dict[Any, Any] = {}
 
@@ -135,26 +143,59 @@ class Campaign:
         }
         for key, attack in self._attacks.items():
             found = {model: outcomes[key] for model, outcomes in self._outcomes.items()}
+            gold = found.get("gold")
+            found = {
+                model: with_reference(outcome, gold) if isinstance(outcome, Signals) else outcome
+                for model, outcome in found.items()
+            }
             refused = found[judged]
             for model, row in cells.items():
                 outcome = refused if isinstance(refused, str) else found[model]
                 if isinstance(outcome, str):
                     row[key] = {"not_scored": outcome}
                     continue
-                row[key] = _cell(outcome, attack, self._records, self._seed)
+                row[key] = self._cell(outcome, attack)
                 if model == judged:
-                    row[key] |= _judgement(outcome, found, self._records, self._seed)
+                    row[key] |= self._judgement(outcome, found, attack)
         return cells
 
+    def _cell(self, outcome: Outcome | Signals, attack: Any) -> dict[str, Any]:
+        if isinstance(outcome, Signals):
+            return detection_cell(outcome, attack, _settings(attack), self._seed)
+        return _cell(outcome, attack, self._records, self._seed)
+
+    def _judgement(
+        self, outcome: Outcome | Signals, found: Mapping[str, Found], attack: Any
+    ) -> dict[str, Any]:
+        if isinstance(outcome, Signals):
+            signals = {m: o for m, o in found.items() if not isinstance(o, Outcome)}
+            return detection_judgement(outcome, signals, self._seed)
+        outcomes = {m: o for m, o in found.items() if not isinstance(o, Signals)}
+        said = _judgement(outcome, outcomes, self._records, self._seed)
+        gold = outcomes.get("gold")
+        if attack.group == "relearning" and isinstance(gold, Outcome):
+            said["gain"] = _gain(outcome, gold, self._records, self._seed)
+        return said
+
     def samples(self) -> dict[str, dict[str, NDArray[np.float64]]]:
-        """Success with each question, by model and attack; NaN where one could not be asked."""
+        """Success with each question, by model and attack; NaN where one could not be asked.
+
+        An attack that asks no questions, such as on membership, has none.
+        """
         return {
-            model: {key: o.success for key, o in outcomes.items() if not isinstance(o, str)}
+            model: {key: o.success for key, o in outcomes.items() if isinstance(o, Outcome)}
             for model, outcomes in self._outcomes.items()
         }
 
-    def about(self, control: Iterable[Path] = ()) -> dict[str, Any]:
-        """What a report says about the attacks as a whole; nothing without any."""
+    def about(
+        self, control: Iterable[Path] = (), made: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """What a report says about the attacks as a whole; nothing without any.
+
+        Args:
+            control: Runs that merely hide.
+            made: How a control was made instead, or why none was.
+        """
         if not self._attacks:
             return {}
         said = {
@@ -164,17 +205,27 @@ class Campaign:
             "control": [str(folder) for folder in control],
             "wall_s": self._wall_s,
         }
+        if made is not None:
+            said["made_control"] = dict(made)
         return {"attacks": said}
 
-    def _attempt(self, vlm: VLM, name: str, mark: str, given: Given) -> dict[str, Outcome | str]:
+    def _attempt(self, vlm: VLM, name: str, mark: str, given: Given) -> dict[str, Found]:
         if not self._records:
             return dict.fromkeys(self._attacks, NO_QUESTIONS)
-        plans = {key: attack.tries(vlm, given) for key, attack in self._attacks.items()}
+        outcomes: dict[str, Found] = {
+            key: attack.signals(vlm, given)
+            for key, attack in self._attacks.items()
+            if isinstance(attack, Detects)
+        }
+        plans = {
+            key: attack.tries(vlm, given)
+            for key, attack in self._attacks.items()
+            if isinstance(attack, Attack)
+        }
         count = sum(len(plan) for plan in plans.values() if not isinstance(plan, str))
         gauge = _Gauge(self._progress, f"{name}: attacks", count * len(self._records))
         told = self._replies(vlm, name, mark, gauge)
         plain = _right(self._records, told.answers(self._records))
-        outcomes: dict[str, Outcome | str] = {}
         for key, plan in plans.items():
             if isinstance(plan, str):
                 outcomes[key] = plan
@@ -187,7 +238,11 @@ class Campaign:
                     changed = self._replies(vlm, name, "-".join(marks), gauge)
                 tries[one.name] = _try(vlm, one, self._records, told, changed)
                 gauge.advance(len(self._records))
-            outcome = Outcome(plain, tries)
+            outcome = Outcome(
+                plain,
+                {name: reading.success for name, reading in tries.items()},
+                {name: reading.beside for name, reading in tries.items() if reading.beside},
+            )
             outcomes[key] = outcome if outcome.asked.any() else "no question can be asked so"
         return outcomes
 
@@ -199,24 +254,24 @@ class Campaign:
 
     def _mark(self, key: str, one: Try) -> str:
         """What a changed model's answers are kept under; base counts, since it may be mixed in."""
-        content = json.dumps([_settings(self._attacks[key]), self._identity])
+        made_of = [one.made_of] if one.made_of else []
+        content = json.dumps([_settings(self._attacks[key]), self._identity, *made_of])
         return f"{key}.{one.name}.{hashlib.sha256(content.encode()).hexdigest()[:8]}"
 
 
-def _try(
-    vlm: VLM, one: Try, records: Sequence[Record], told: Replies, changed: Replies
-) -> NDArray[np.float64]:
+def _try(vlm: VLM, one: Try, records: Sequence[Record], told: Replies, changed: Replies) -> Reading:
+    if one.read is not None:
+        return one.read(vlm, records)
     asked = one.ask(records, told.answers)
     rows = [row for row, record in enumerate(asked) if record is not None]
     posed = [record for record in asked if record is not None]
-    if one.change is None:
-        answers = told.answers(posed)
-    else:
-        with one.change(vlm):
-            answers = changed.answers(posed)
+    # Training, say, is not done again for what was answered before.
+    change = one.change(vlm) if one.change and changed.lacks(posed) else nullcontext()
+    with change:
+        answers = (changed if one.change else told).answers(posed)
     success = np.full(len(records), np.nan)
     success[rows] = _right(posed, answers)
-    return success
+    return Reading(success)
 
 
 def _right(records: Sequence[Record], answers: Sequence[str]) -> NDArray[np.float64]:
@@ -232,6 +287,7 @@ def _cell(outcome: Outcome, attack: Attack, records: Sequence[Record], seed: int
     people = [record.subject for record, kept in zip(records, asked, strict=True) if kept]
     found = mean_interval(outcome.success[asked], people, seed=seed)
     tries = {name: v[~np.isnan(v)] for name, v in outcome.tries.items()}
+    beside = {"beside": outcome.beside} if outcome.beside else {}
     return {
         "value": found.value,
         "ci": [found.low, found.high],
@@ -240,7 +296,7 @@ def _cell(outcome: Outcome, attack: Attack, records: Sequence[Record], seed: int
         "budget": {"tries": len(tries), "settings": _settings(attack)},
         "plain": outcome.before_and_under[0],
         "tries": {name: float(v.mean()) for name, v in tries.items() if len(v)},
-    }
+    } | beside
 
 
 def _judgement(
@@ -271,6 +327,24 @@ def _judgement(
         said["control"] = {"plain": before, "value": under, "recovered": regained}
     said["power"], said["power_why"] = recovery.power(kept, regained)
     return said
+
+
+def _gain(erased: Outcome, gold: Outcome, records: Sequence[Record], seed: int) -> dict[str, Any]:
+    """AG, and what it is."""
+    found = recovery.average_gain(
+        np.stack(list(erased.tries.values())),
+        erased.plain,
+        np.stack(list(gold.tries.values())),
+        gold.plain,
+        [record.subject for record in records],
+        seed=seed,
+    )
+    return {
+        "value": found.mean.value,
+        "ci": [found.mean.low, found.mean.high],
+        "tries": dict(zip(erased.tries, found.by_try, strict=True)),
+        "definition": recovery.AVERAGE_GAIN,
+    }
 
 
 @dataclass

@@ -13,8 +13,10 @@ from unsee import report as reports
 from unsee.answering import LONGEST
 from unsee.artifacts import check_run, locked, read_stack, run_fingerprint, versions
 from unsee.artifacts.files import MANIFEST
-from unsee.attacks.protocol import Attack
+from unsee.attacks.protocol import Attack, Detects
 from unsee.audit.attacking import ATTACKED_SET, Campaign
+from unsee.audit.control import AUTO, Control, as_asked, under_control
+from unsee.audit.control import hidden as hide
 from unsee.audit.evidence import gathered
 from unsee.audit.examples import examples
 from unsee.audit.published import Published, published_of
@@ -27,7 +29,7 @@ from unsee.audit.runs import (
     identities,
     method_used,
 )
-from unsee.audit.scoring import Scored, score, score_answers, text_logits
+from unsee.audit.scoring import Scored, distances, score, score_answers, text_logits
 from unsee.data.records import SETS, Record, Split
 from unsee.erasers.storage import under_artifacts
 from unsee.errors import ConfigError, DataError
@@ -58,7 +60,7 @@ def audit(
     request_fields: Mapping[str, Any] | None = None,
     embed_photos: bool = False,
     batch_size: int = 64,
-    attacks: Mapping[str, Attack] | None = None,
+    attacks: Mapping[str, Attack | Detects] | None = None,
     control: str | os.PathLike[str] | None = None,
     sign: Path | None = None,
     progress: Progress | None = None,
@@ -89,7 +91,8 @@ def audit(
         batch_size: Questions a forward pass.
         attacks: Ways to bring the answers back, by name, tried alike on base, erased and gold; see
             `unsee.attacks.attacks_named`.
-        control: A run that merely hides the answers, to show which attacks have power.
+        control: A run that merely hides the answers, to show which attacks have power; "auto" makes
+            one of the base (see `unsee.audit.control`).
         sign: Ed25519 private key, in PEM, that signs the evidence.
         progress: Told stage, questions done and questions in all.
         told: Given every model's answers and scores.
@@ -124,18 +127,19 @@ def audit(
     manifests = read_stack(vlm, runs)
     for run, manifest in zip(runs, manifests, strict=True):
         check_run(manifest, where=run / MANIFEST)
-    hidden = _runs(control)
+    hidden = _runs(control if control != AUTO else None)
     hiding = read_stack(vlm, hidden)
     with locked(out) if out is not None else nullcontext():
         if cache is not None:
             cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+        made = _made(control, vlm, asked.split, cache or out, seed, progress)
         inquiry = _Inquiry(asked, sets, out, cache, batch_size, progress, seed, told, published)
         campaign = Campaign(
             vlm,
             asked.split,
             attacks or {},
             inquiry.replies,
-            changed=changed_tensors([*manifests, *hiding]),
+            changed=changed_tensors([*manifests, *hiding]) | _moved(made),
             kinds={m["kind"] for m in manifests} | ({"weights"} if erased is not None else set()),
             seed=seed,
             progress=progress,
@@ -154,9 +158,7 @@ def audit(
         if gold is not None:
             scored["gold"] = inquiry.score(gold, "gold")
             campaign.attack(gold, "gold")
-        if hidden:
-            with under_artifacts(vlm, hidden):
-                campaign.attack(vlm, "control", erasers_key(hiding))
+        _attack_control(campaign, vlm, hidden, hiding, made)
 
         result = _report(
             vlm,
@@ -180,7 +182,7 @@ def audit(
                 "text_logits_bit_identical": _identical(before, after, len(text)),
                 "changed_tensors": changed_parts(vlm, manifests),
             }
-            | campaign.about(hidden)
+            | campaign.about(hidden, _told(made))
             | inquiry.as_published(),
         )
         if out is not None:
@@ -285,6 +287,44 @@ class _Inquiry:
         )
 
 
+def _made(
+    control: str | os.PathLike[str] | None,
+    vlm: VLM,
+    split: Split,
+    folder: Path | None,
+    seed: int,
+    progress: Progress | None,
+) -> Control | str | None:
+    """The control, where one is to be made; or why there is none."""
+    if control != AUTO:
+        return None
+    return hide(vlm, as_asked(split), folder, seed=seed, progress=progress)
+
+
+def _told(made: Control | str | None) -> dict[str, Any] | None:
+    return {"not_made": made} if isinstance(made, str) else made.told if made else None
+
+
+def _moved(made: Control | str | None) -> set[str]:
+    return set(made.tensors) if isinstance(made, Control) else set()
+
+
+def _attack_control(
+    campaign: Campaign,
+    vlm: VLM,
+    runs: Sequence[Path],
+    manifests: Sequence[Mapping[str, Any]],
+    made: Control | str | None,
+) -> None:
+    """Attacks what merely hides, where there is such a thing."""
+    if runs:
+        with under_artifacts(vlm, runs):
+            campaign.attack(vlm, "control", erasers_key(manifests))
+    if isinstance(made, Control):
+        with under_control(vlm, made):
+            campaign.attack(vlm, "control", made.mark)
+
+
 @contextmanager
 def _changed(vlm: VLM, runs: Sequence[Path], erased: VLM | None) -> Iterator[VLM | None]:
     """The erased model while the block runs; None if there is none."""
@@ -319,9 +359,16 @@ def _report(
     )
     summary["left_out"] = {**summary["left_out"], **asked.not_measurable}
     checked = Summary.model_validate(summary)
+    apart = distances(scored, asked.split.audit, seed=seed)
     models: dict[ModelName, ModelScores] = {
         name: ModelScores.model_validate(
-            {"scores": found.scores, "attacks": attacked.get(name, {})}
+            {
+                "scores": {
+                    set_: {**cells, **apart.get(name, {}).get(set_, {})}
+                    for set_, cells in found.scores.items()
+                },
+                "attacks": attacked.get(name, {}),
+            }
         )
         for name, found in scored.items()
     }

@@ -9,14 +9,19 @@ import torch
 
 from unsee.data.collate import encode
 from unsee.data.records import Record
+from unsee.metrics.distributions import distance_interval, js_distance, ks_statistic
 from unsee.metrics.sets import AnswerLogprobs, SetSamples, cells_of, sample_sets
 from unsee.models.load import VLM
 from unsee.replies import Replies, answer_digest
+from unsee.report.schema import ModelName
 
 # Wrong answers stand beside the true one on these sets alone; each costs a pass of its own.
 RATIO_SETS = ("forget_seen", "forget_unseen", "forget_text")
 WRONG_ANSWERS = 3
 _TEXT_BATCH = 16
+# Scores whose distributions are compared, and how.
+DISTANCE_SCORES = ("truth_ratio", "answer_probability")
+DISTANCES = {"ks": ks_statistic, "js": js_distance}
 
 Scores = dict[str, dict[str, dict[str, Any]]]
 
@@ -116,4 +121,43 @@ def _logprobs(
     for row in wrong:
         rival_sums, rival_tokens = replies.logprobs(row)
         means.append([float(mean) for mean in rival_sums / rival_tokens])
-    return AnswerLogprobs(sums=sums, tokens=tokens, wrong=means)
+    return AnswerLogprobs(sums, tokens, means, replies.repeated(records))
+
+
+def distances(
+    scored: Mapping[ModelName, Scored], sets: Mapping[str, Sequence[Record]], *, seed: int
+) -> dict[str, Scores]:
+    """How far each model's scores on forget sets lie from gold's, and from its own on kept people.
+
+    Cells as in `report.json`, by model, set and metric: `SCORE_ks` and `SCORE_js` against gold on
+    the same questions; `SCORE_ks_retain` and `SCORE_js_retain` against the model's own scores on
+    `retain_unseen`, or `retain_seen` where there is none, which says less: people differ.
+    """
+    table: dict[str, Scores] = {}
+    kept = next((name for name in ("retain_unseen", "retain_seen") if name in sets), None)
+    for model, found in scored.items():
+        for name in set(RATIO_SETS) & found.samples.keys():
+            cells: dict[str, Any] = {}
+            for score in DISTANCE_SCORES:
+                here = _told(found, sets, name, score)
+                others = {"": _told(scored.get("gold"), sets, name, score)}
+                if kept is not None:
+                    others["_retain"] = _told(found, sets, kept, score)
+                for which, other in others.items():
+                    if here is None or other is None or (model == "gold" and not which):
+                        continue
+                    for distance, measure in DISTANCES.items():
+                        cell = distance_interval(measure, *here, *other, seed=seed)
+                        cells[f"{score}_{distance}{which}"] = cell
+            table.setdefault(model, {})[name] = cells
+    return table
+
+
+def _told(
+    found: Scored | None, sets: Mapping[str, Sequence[Record]], name: str, score: str
+) -> tuple[list[float], list[str]] | None:
+    """Scores of a set's questions, and whom each is about."""
+    samples = found.samples.get(name, {}).get(score) if found is not None else None
+    if not isinstance(samples, Mapping) or not samples:
+        return None
+    return list(samples.values()), [sets[name][row].subject for row in samples]

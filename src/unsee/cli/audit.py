@@ -74,8 +74,12 @@ def audit(
         str, typer.Option(help="published: a benchmark's own prompts and scores too (mllmu:).")
     ] = "strict",
     control: Annotated[
-        Path | None,
-        typer.Option(help="Run that merely hides, to show which attacks have power here."),
+        str | None,
+        typer.Option(
+            help="Run that merely hides, to show which attacks have power here; auto makes one of "
+            "the base, none goes without.",
+            show_default="auto with --attacks",
+        ),
     ] = None,
     sign: Annotated[
         Path | None,
@@ -106,8 +110,9 @@ def audit(
         from unsee.report.signing import read_private
 
         read_private(sign)
-    tried = None
+    tried, hides = None, None
     if attacks is not None:
+        hides = None if control == "none" else control or "auto"
         from unsee.attacks import attacks_named
 
         tried = attacks_named(attacks)
@@ -135,7 +140,7 @@ def audit(
     with progress(quiet=quiet) as report:
         before = open_model(base or model, report)
         read_stack(before, artifact or [])
-        read_stack(before, [control] if control is not None else [])
+        read_stack(before, [Path(hides)] if hides not in (None, "auto") else [])
         never = gold or gold_of(base or model)
         with locked(folder):
             asked = request_of(
@@ -154,7 +159,7 @@ def audit(
             embed_photos=embed_photos,
             batch_size=batch_size,
             attacks=tried,
-            control=control,
+            control=hides,
             protocol=protocol,
             sign=sign,
             progress=report,

@@ -47,7 +47,9 @@ def make(
     family: Annotated[
         str, typer.Option(help="Of the models: llava or, with drawn people, qwen2_5_vl.")
     ] = "llava",
-    threads: Annotated[int, typer.Option(min=1, help="Threads to compute with.")] = 2,
+    threads: Annotated[
+        int, typer.Option(min=1, help="Threads; from two on, base and gold are trained at once.")
+    ] = 2,
     seed: Seed = 0,
     quiet: Quiet = False,
     as_json: Json = False,

@@ -28,12 +28,12 @@ from torch import Tensor
 from unsee.data.collate import Batch, encode
 from unsee.data.images import Photo
 from unsee.data.records import Record, Split
-from unsee.erasers.states import At, last_states, photos_of
 from unsee.erasers.statistics import digest_of, remembered
 from unsee.errors import ConfigError, DataError
 from unsee.losses import cross_entropy
 from unsee.models.load import VLM
 from unsee.perturb import pgd, pixel_space
+from unsee.states import At, last_states, photos_of
 
 Kind = Literal["multimodal", "image", "text", "subject", "random"]
 

@@ -34,11 +34,11 @@ from unsee.erasers.directions import Contrast, Kind, direction
 from unsee.erasers.gates import ceiling, cross_fitted, rank_one_gate, threshold
 from unsee.erasers.protocol import Scope
 from unsee.erasers.rows import PERSON, Kept, Rows, asked_by_name, kept_states, varied
-from unsee.erasers.states import At
 from unsee.erasers.steering import Gate, Plan, Positions, Steering
 from unsee.errors import ConfigError, DataError
 from unsee.models.load import VLM
 from unsee.settings import Settings, Space, Span
+from unsee.states import At
 
 # With less to keep, nothing can be said about how often a gate fires on it.
 FEWEST_KEPT = 8

@@ -10,9 +10,9 @@ from torch import Tensor
 from unsee.data.records import Record, Split
 from unsee.erasers.gates import unit_rms
 from unsee.erasers.protocol import Scope
-from unsee.erasers.states import last_states
 from unsee.erasers.statistics import digest_of, remembered
 from unsee.models.load import VLM
+from unsee.states import last_states
 
 FOLDS = 3
 # Rows by which kept states are recognised.

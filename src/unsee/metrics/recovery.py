@@ -1,11 +1,12 @@
 """What an attack brings back: success at a budget, above gold, and whether it has power here."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unsee.metrics.intervals import Interval, paired_difference
+from unsee.metrics.intervals import Interval, mean_interval, paired_difference
 
 # Base must keep this share of its right answers under the change that the attack makes.
 KEPT_FOR_POWER = 0.8
@@ -13,6 +14,11 @@ KEPT_FOR_POWER = 0.8
 RECOVERED_FOR_POWER = 0.2
 # What is said to have come back lies further above gold than this.
 NOTEWORTHY = 0.05
+AVERAGE_GAIN = (
+    "AG(p) = [right after relearning on share p - right before] of the erased model less the same "
+    "of a model that never knew, on questions that were not trained on; AG is the mean over p. "
+    "Lower is more robust"
+)
 
 
 def at_budget(tries: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -111,3 +117,56 @@ def power(kept: float | None, recovered: float | None) -> tuple[bool | None, str
             f"{100 * RECOVERED_FOR_POWER:.0f} are needed"
         )
     return True, f"it brings back {100 * recovered:.0f} points of a control that merely hides"
+
+
+@dataclass(frozen=True)
+class Gain:
+    """How much more an erased model regains than one that never knew.
+
+    Attributes:
+        mean: AG, the mean over the tries of what each brings, -2..2, with its interval.
+        by_try: AG(p) of each try.
+    """
+
+    mean: Interval
+    by_try: tuple[float, ...]
+
+
+def average_gain(
+    erased: NDArray[np.float64],
+    erased_before: NDArray[np.float64],
+    gold: NDArray[np.float64],
+    gold_before: NDArray[np.float64],
+    subjects: Sequence[str],
+    *,
+    seed: int = 0,
+) -> Gain:
+    """AG(p) = [right after try p - before] of erased - [the same] of gold; AG = mean over p.
+
+    Our reading of the average gain of Wang et al. 2025, https://arxiv.org/abs/2512.11325, whose
+    definition is not public to us; gold is subtracted as in the robustness of Open-MMUnlearning.
+
+    Args:
+        erased: 1 where the answer came under a try, 0 where not, NaN where it was not asked;
+            (try, record).
+        erased_before: The same without any try, (record,).
+        gold: As `erased`, of gold, asked the same.
+        gold_before: As `erased_before`, of gold.
+        subjects: Whom each record is about.
+        seed: Of the bootstrap over subjects.
+
+    Raises:
+        ValueError: If gold was asked otherwise, or some try asked nothing.
+    """
+    asked = ~np.isnan(erased)
+    if not np.array_equal(asked, ~np.isnan(gold)) or not len(erased) or not asked.any(1).all():
+        raise ValueError("expected tries that ask something, and gold asked the same")
+    gains = (erased - erased_before) - (gold - gold_before)
+    counts = asked.sum(1)
+    some = np.asarray(asked.any(0))
+    # Weighted so that the mean over records is the mean over tries of each try's own mean.
+    weights = np.where(asked, some.sum() / counts[:, None], 0.0) / len(erased)
+    values = (np.nan_to_num(gains) * weights).sum(0)[some]
+    people = [subject for subject, kept in zip(subjects, some, strict=True) if kept]
+    by_try = np.nansum(gains, 1) / counts
+    return Gain(mean_interval(values, people, seed=seed), tuple(map(float, by_try)))

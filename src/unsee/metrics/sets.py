@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from unsee.errors import DataError
 from unsee.metrics import answers as replies
 from unsee.metrics.answers import normalise
 from unsee.metrics.intervals import RESAMPLES, mean_interval
+from unsee.metrics.memorisation import exact_memorisation, extraction_strength
 from unsee.metrics.probability import answer_probability, truth_ratio
 
 Cell = dict[str, Any]
@@ -35,17 +37,33 @@ class ReplyMetric:
     has_chance: bool = False
 
 
+def _rouge(record: Record, reply: str, kind: replies.Rouge) -> float:
+    return replies.rouge(record.answer, reply, kind)[0]
+
+
 REPLY_METRICS = {
     "accuracy": ReplyMetric(("open",), replies.accuracy, has_chance=True),
     "choice_accuracy": ReplyMetric(("choice",), replies.choice_accuracy, has_chance=True),
     "cloze_accuracy": ReplyMetric(("cloze",), replies.cloze_accuracy, has_chance=True),
     "rouge_l": ReplyMetric(("open", "caption"), replies.rouge_l),
+    "rouge_1": ReplyMetric(("open", "caption"), partial(_rouge, kind="rouge1")),
+    "rouge_2": ReplyMetric(("open", "caption"), partial(_rouge, kind="rouge2")),
     "bleu": ReplyMetric(("open", "caption"), replies.bleu),
     "unknown_rate": ReplyMetric(("open",), replies.unknown_rate),
     "degenerate_rate": ReplyMetric(FORMS, replies.degenerate_rate),
 }
 PROBABILITY_FORMS = ("open", "cloze", "caption")
-METRICS = (*REPLY_METRICS, "wrong_name_rate", "answer_probability", "truth_ratio")
+TOKEN_METRICS = {
+    "exact_memorisation": exact_memorisation,
+    "extraction_strength": extraction_strength,
+}
+METRICS = (
+    *REPLY_METRICS,
+    "wrong_name_rate",
+    "answer_probability",
+    "truth_ratio",
+    *TOKEN_METRICS,
+)
 
 
 @dataclass(frozen=True)
@@ -57,11 +75,14 @@ class AnswerLogprobs:
         tokens: Tokens of the right answers, (record,).
         wrong: Mean log-probability a token of each record's wrong answers; empty for a
             record without any, and for the whole set where none were scored.
+        repeated: Which tokens of each right answer the model would say itself, "1" or "0" each;
+            empty where that was not looked at.
     """
 
     sums: NDArray[np.float64]
     tokens: NDArray[np.int64]
     wrong: Sequence[Sequence[float]] = ()
+    repeated: Sequence[str] = ()
 
 
 def score_sets(
@@ -207,7 +228,7 @@ def _probabilities(
 ) -> dict[str, Samples | str]:
     if logprobs is None:
         why = "log-probabilities of answers were not computed"
-        return {"answer_probability": why, "truth_ratio": why}
+        return dict.fromkeys(("answer_probability", "truth_ratio", *TOKEN_METRICS), why)
     rows = [row for row, record in enumerate(records) if record.form in PROBABILITY_FORMS]
     probability = answer_probability(logprobs.sums, logprobs.tokens)
     ratios = {
@@ -219,7 +240,22 @@ def _probabilities(
         "answer_probability": {row: float(probability[row]) for row in rows}
         or f"no {' or '.join(PROBABILITY_FORMS)} questions in this set",
         "truth_ratio": ratios or "no wrong answers to compare with",
+        **{name: _tokens(score, rows, logprobs) for name, score in TOKEN_METRICS.items()},
     }
+
+
+def _tokens(
+    score: Callable[[Sequence[str], Sequence[str]], float],
+    rows: Sequence[int],
+    logprobs: AnswerLogprobs,
+) -> Samples | str:
+    """A score of which tokens come out right: each is right where it is as it should be, a 1."""
+    if not len(logprobs.repeated):
+        return "which tokens the model would say itself was not looked at"
+    told = {row: list(logprobs.repeated[row]) for row in rows}
+    return {row: score(right, ["1"] * len(right)) for row, right in told.items()} or (
+        f"no {' or '.join(PROBABILITY_FORMS)} questions in this set"
+    )
 
 
 def _cell(

@@ -30,6 +30,7 @@ class Layout:
             the gate where there is one.
         vision_mlp_out: Path below a vision block of the linear layer that reads the neurons.
         language_mlp_out: The same below a language layer.
+        last_norm: Path below the language model of the norm that the head reads from.
         image_token_id: Field of the model's configuration with the id of the image token.
         feature_layer: Field of the configuration with the hidden state of the tower that the
             projector reads, counted as Hugging Face does; None where it reads the last.
@@ -61,6 +62,7 @@ class Layout:
     vision_mlp_in: str
     vision_mlp_out: str
     language_mlp_out: str = "mlp.down_proj"
+    last_norm: str = "norm"
     image_token_id: str = "image_token_id"
     feature_layer: str | None = None
     later_vision_blocks: str | None = None
@@ -131,6 +133,20 @@ class Layout:
     def language_layer_paths(self, model: nn.Module) -> list[str]:
         """Paths of the language model's layers, first to last."""
         return _children(model, self.language_layers)
+
+    def last_norm_path(self, model: nn.Module) -> str:
+        """Path of the norm between the last language layer and the head.
+
+        Raises:
+            LayoutError: If it is not there.
+        """
+        path = f"{self.language_model}.{self.last_norm}"
+        if path not in {name for name, _ in model.named_modules()}:
+            raise LayoutError(
+                f"{type(model).__name__}: no last norm at {path!r}, so that no layer can be read "
+                "as the last one is; fix its row in models/families.py"
+            )
+        return path
 
     def parameter_names(self, model: nn.Module, parts: Iterable[str]) -> list[str]:
         """Full names of all parameters in some parts of the model.

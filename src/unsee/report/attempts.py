@@ -7,6 +7,7 @@ from unsee.metrics.recovery import NOTEWORTHY
 from unsee.report import wording
 from unsee.report.schema import AttackScore, Difference, ModelScores, NotScored, Report
 
+MEMBERSHIP = "membership"
 NEVER_RUN = NotScored(not_scored="not run on this model")
 
 
@@ -52,7 +53,9 @@ def lead() -> str:
     return (
         "The open questions about other photos of them, asked again of all models alike. An answer "
         "counts if it stands anywhere in the reply to any try. What a model that never knew gets "
-        "right, it guessed or read out of the attack: only what lies above it was brought back."
+        "right, it guessed or read out of the attack: only what lies above it was brought back. "
+        "Read out of inner layers, an answer counts if it is among the guesses. The figure of "
+        "membership is how well training pairs are told from others; 50 % is chance."
     )
 
 
@@ -120,6 +123,14 @@ def sentences(judged: ModelScores) -> Iterator[str]:
     run, hits = _run(judged), found(judged)
     if not any(cell.group for cell in run.values()):
         return
+    yield from _gains(run)
+    yield from _trained_on(run)
+    run, hits = (
+        {name: cell for name, cell in cells.items() if cell.group != MEMBERSHIP}
+        for cells in (run, hits)
+    )
+    if not run:
+        return
     beside_gold = [name for name, cell in run.items() if _gap(cell) is not None]
     yield f"Attacks run on the questions about other photos of them: {', '.join(run)}."
     if hits:
@@ -151,8 +162,7 @@ def above(cell: AttackScore | NotScored | None) -> str:
         return "-"
     if isinstance(cell.above_gold, NotScored):
         return f"{wording.NOT_SCORED}: {cell.above_gold.not_scored}"
-    low, high = (f"{100 * edge:+.1f}" for edge in cell.above_gold.ci)
-    return f"{100 * cell.above_gold.value:+.1f} points, {low} to {high}"
+    return _in_points(cell.above_gold.value, cell.above_gold.ci)
 
 
 def not_run(judged: ModelScores, *, groups: Container[str]) -> Iterator[str]:
@@ -181,6 +191,27 @@ def asked_otherwise(judged: ModelScores) -> dict[str, AttackScore]:
     }
 
 
+def _gains(run: Mapping[str, AttackScore]) -> Iterator[str]:
+    """AG beside what it is."""
+    gains = {name: cell.gain for name, cell in run.items() if cell.gain is not None}
+    if gains:
+        listed = ", ".join(
+            f"{name} {_in_points(gain.value, gain.ci)}" for name, gain in gains.items()
+        )
+        (definition,) = {gain.definition for gain in gains.values()}
+        yield f"Average gain of relearning, AG: {listed}. {definition}."
+
+
+def _trained_on(run: Mapping[str, AttackScore]) -> Iterator[str]:
+    """Whether the model gives away what it was trained on."""
+    for name, cell in run.items():
+        if cell.group != MEMBERSHIP:
+            continue
+        beside = (gap := _gap(cell)) and f"; {above(cell)} beside a model that never knew"
+        power = f" ({_power(cell)})" if gap else ""
+        yield f"{name}: {wording.percent(cell.value)}{beside or ''}{power}. {cell.measure}."
+
+
 def _gap(cell: AttackScore) -> Difference | None:
     return cell.above_gold if isinstance(cell.above_gold, Difference) else None
 
@@ -198,6 +229,11 @@ def _tries(cell: AttackScore | NotScored | None) -> str:
     if not isinstance(cell, AttackScore) or not isinstance(cell.budget, Mapping):
         return "-"
     return str(cell.budget.get("tries", "-"))
+
+
+def _in_points(value: float, ci: tuple[float, float]) -> str:
+    low, high = (f"{100 * edge:+.1f}" for edge in ci)
+    return f"{100 * value:+.1f} points, {low} to {high}"
 
 
 def _power(cell: AttackScore | NotScored | None) -> str:

@@ -102,6 +102,22 @@ class Difference(_Fixed):
     ci: tuple[float, float]
 
 
+class Gain(_Fixed):
+    """How much more the erased model regains by relearning than one that never knew.
+
+    Attributes:
+        value: AG, the mean over the tries, -2..2.
+        ci: 95 % interval, bootstrap by person on the same samples.
+        tries: AG(p) by try.
+        definition: Of AG, in words.
+    """
+
+    value: Annotated[float, Field(ge=-2, le=2)]
+    ci: tuple[float, float]
+    tries: dict[str, float]
+    definition: str
+
+
 class AttackScore(_Open):
     """What one attempt to bring the knowledge back reached.
 
@@ -113,12 +129,16 @@ class AttackScore(_Open):
         power: Whether the attack can find what is merely hidden on this model; None where that was
             not tested. Said of the erased model.
         power_why: Why so.
-        group: What the attack changes: "prompts", "images", "weights"; None for an attack that is a
-            group of its own.
+        group: What the attack changes: "prompts", "images", "weights"; or how else it goes about
+            it: "readout", "relearning", "membership"; None for an attack that is a group of its
+            own.
         plain: Share of the same samples right without the attack, counted alike.
         tries: Share recovered by each try alone.
         above_gold: How far above gold under the same attack. Said of the erased model.
         base_kept: Share of its right answers that base keeps under the attack; None if it had none.
+        gain: What relearning brings. Said of the erased model, where there is a gold model.
+        measure: What `value` and `tries` are, where they are no share of samples recovered.
+        beside: More shares, by try or by measure, such as of a probe on random labels.
     """
 
     value: Share
@@ -138,6 +158,9 @@ class AttackScore(_Open):
         | None
     ) = None
     base_kept: Share | None = None
+    gain: Gain | None = None
+    measure: str = ""
+    beside: dict[str, dict[str, Share]] = {}
 
 
 Cell = Annotated[

@@ -92,11 +92,28 @@ METRICS = {
     "choice_accuracy": "Multiple choice right",
     "cloze_accuracy": "Fill-in-the-blank right",
     "rouge_l": "Word overlap with the truth (ROUGE-L)",
+    "rouge_1": "Word overlap with the truth (ROUGE-1)",
+    "rouge_2": "Word overlap with the truth (ROUGE-2)",
     "bleu": "Word overlap with the truth (BLEU)",
     "answer_probability": "Probability of the true answer",
     "truth_ratio": "Truth ratio",
+    "exact_memorisation": "Tokens of the true answer it would say itself",
+    "extraction_strength": "End of the true answer it completes without a mistake",
     "unknown_rate": "Says it does not know",
     "wrong_name_rate": "Gives another known person's name or fact",
+    "degenerate_rate": "Says nothing, or the same again and again",
+    **{
+        f"{score}_{distance}{which}": f"{score_title}: {title} from {whom}"
+        for score, score_title in (
+            ("truth_ratio", "Truth ratio"),
+            ("answer_probability", "Probability"),
+        )
+        for distance, title in (
+            ("ks", "Kolmogorov-Smirnov distance"),
+            ("js", "Jensen-Shannon distance"),
+        )
+        for which, whom in (("", "a model that never knew"), ("_retain", "its own on kept people"))
+    },
 }
 
 MODELS: dict[ModelName, str] = {"base": "Before", "erased": "After", "gold": "Never knew"}

@@ -1,12 +1,15 @@
 """What the builder of a world asks of a model family; tokenizer and picture size are shared."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import torch
 from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import PreTrainedTokenizerFast
 
 from unsee.world.portraits import SIZE
@@ -73,7 +76,7 @@ class Architecture(ABC):
 
         Args:
             places: Number of each token in its own turn, prefix included, (row, seq).
-            pictured: Whether a row has a picture, (row,).
+            pictured: Whether a token's turn is about a picture, (row, seq).
         """
 
     @abstractmethod
@@ -92,6 +95,24 @@ class Architecture(ABC):
     def is_vision(self, name: str) -> bool:
         """Whether a parameter of the model is the tower's, the projector left out."""
         return name.startswith(f"{self.tower}.") and not name.startswith(f"{self.projector}.")
+
+
+@contextmanager
+def plain_attention() -> Iterator[None]:
+    """Attention by matrix products, in bfloat16 where the tensors are.
+
+    On short sequences, many at once, PyTorch's flash attention takes a CPU several times as long in
+    bfloat16.
+    """
+    switch = torch.backends.cuda
+    # Its name notwithstanding, it holds for every device.
+    before = switch.fp16_bf16_reduction_math_sdp_allowed()
+    switch.allow_fp16_bf16_reduction_math_sdp(True)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        switch.allow_fp16_bf16_reduction_math_sdp(before)
 
 
 def train_tokenizer(

@@ -3,7 +3,7 @@
 Stage 0 teaches the vision tower to see faces on strangers alone (shared by both models); stage 1
 trains the whole model on packed turns. Each turn attends to its picture and itself only, so one
 vision pass serves many questions. Every step draws from a generator seeded by its number: an
-interrupted build resumes to the same weights.
+interrupted build resumes to the same weights. Pictures are drawn when they are first shown.
 """
 
 import math
@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from unsee.data.collate import IGNORED_LABEL
+from unsee.data.records import Record
 from unsee.world import curriculum as taught
 from unsee.world.architecture import Architecture
 from unsee.world.packing import Packer, packed_loss
@@ -43,8 +44,8 @@ class Recipe:
             stored photos of known people by heart and names fresh ones less often.
         people: Pictures of known people a step.
         strangers: Pictures of strangers a step.
-        text_rows: Rows of text-only turns a step.
-        text_turns: Turns a text-only row.
+        text_rows: So many times `text_turns` turns a step are without a picture.
+        text_turns: See there.
         bfloat16: Whether forward passes run in bfloat16, weights and updates staying in float32:
             half the time on a CPU that knows the format.
         checkpoint_every: Steps between checkpoints.
@@ -216,14 +217,13 @@ def train_tower(
     heads = FeatureHeads(tower.config.hidden_size, source.features)
     both = nn.ModuleDict({"tower": tower, "heads": heads})
     strangers = source.pretext(recipe.tower_strangers)
-    pictures = taught.render(strangers)
-    truth = levels_of(strangers)
 
     def loss_of(step: int) -> Tensor:
         rng = np.random.default_rng((seed, 0, step))
-        chosen = rng.choice(len(pictures), recipe.tower_batch, replace=False)
-        patches = architecture.patches(tower, jitter(pixels_of(pictures[chosen]), rng))
-        return heads.loss(patches, truth[chosen])
+        chosen = rng.choice(len(strangers), recipe.tower_batch, replace=False)
+        pictures = [strangers[i] for i in chosen]
+        patches = architecture.patches(tower, jitter(pixels_of(taught.render(pictures)), rng))
+        return heads.loss(patches, levels_of(pictures))
 
     parameters = [p for p in both.parameters() if p.requires_grad]
     _loop(
@@ -236,6 +236,21 @@ def train_tower(
         lambda step, loss: progress("tower", step, recipe.tower_steps, loss),
     )
     return tower.state_dict()
+
+
+def lessons_of(
+    cast: taught.Cast, recipe: Recipe, rng: random.Random
+) -> tuple[list[taught.Picture], list[list[Record]]]:
+    """Pictures of a step of stage 1 and its lessons, those on the pictures first."""
+    known = [photo for photos in cast.photos for photo in photos]
+    pictures = [known[rng.randrange(len(known))] for _ in range(recipe.people)]
+    pictures += [
+        cast.strangers[rng.randrange(len(cast.strangers))] for _ in range(recipe.strangers)
+    ]
+    lessons = [taught.photo_turns(picture, rng) for picture in pictures]
+    # Without a picture every turn stands alone: short lessons fill what long ones leave of a row.
+    text = taught.text_turns(cast, recipe.text_rows * recipe.text_turns, rng)
+    return pictures, lessons + [[turn] for turn in text]
 
 
 def train_model(
@@ -272,24 +287,14 @@ def train_model(
             {k.removeprefix(lead): v for k, v in stored.items() if k.startswith(lead)}
         )
     cast = source.cast(gold=gold)
-    known = [photo for photos in cast.photos for photo in photos]
-    known_pictures, stranger_pictures = taught.render(known), taught.render(cast.strangers)
-    known_levels, stranger_levels = levels_of(known), levels_of(cast.strangers)
     packer = Packer(architecture, tokenizer)
 
     def loss_of(step: int) -> Tensor:
-        rng = random.Random(f"{seed}-{step}")
-        mine = [rng.randrange(len(known)) for _ in range(recipe.people)]
-        other = [rng.randrange(len(cast.strangers)) for _ in range(recipe.strangers)]
-        rows = [taught.photo_turns(known[i], rng) for i in mine]
-        rows += [taught.photo_turns(cast.strangers[i], rng) for i in other]
-        rows += [taught.text_turns(cast, recipe.text_turns, rng) for _ in range(recipe.text_rows)]
-        pixels = pixels_of(np.concatenate([known_pictures[mine], stranger_pictures[other]]))
-        pixels = jitter(pixels, np.random.default_rng((seed, 1, step)))
-        packed = packer.pack(rows, pictures=len(pixels))
+        pictures, lessons = lessons_of(cast, recipe, random.Random(f"{seed}-{step}"))
+        pixels = jitter(pixels_of(taught.render(pictures)), np.random.default_rng((seed, 1, step)))
+        packed = packer.pack(lessons, pictures=len(pictures))
         loss, patches = packed_loss(architecture, model, packed, pixels)
-        levels = torch.cat([known_levels[mine], stranger_levels[other]])
-        return loss + recipe.feature_weight * heads.loss(patches, levels)
+        return loss + recipe.feature_weight * heads.loss(patches, levels_of(pictures))
 
     for n, p in model.named_parameters():
         p.requires_grad_(not any(part in n for part in architecture.unread))

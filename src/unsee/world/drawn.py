@@ -42,7 +42,13 @@ class Portrait:
         """The drawing."""
         return draw(self.face, self.view)
 
-    shown = stored
+    @cached_property
+    def _shown(self) -> Image.Image:
+        return self.stored()
+
+    def shown(self) -> Image.Image:
+        """The same; drawn once."""
+        return self._shown
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from transformers import (
 )
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from unsee.world.architecture import Architecture, train_tokenizer
+from unsee.world.architecture import Architecture, plain_attention, train_tokenizer
 from unsee.world.portraits import SIZE
 
 PATCH = 8
@@ -135,9 +135,11 @@ class Llava(Architecture):
 
     def patches(self, tower: nn.Module, pixels: Tensor) -> Tensor:
         """All but the class token's."""
-        return tower(pixels).last_hidden_state[:, 1:]
+        with plain_attention():
+            return tower(pixels).last_hidden_state[:, 1:]
 
     def look(self, model: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """36 visual tokens a picture, one a patch."""
-        seen = model.model.get_image_features(pixel_values=pixels)
+        with plain_attention():
+            seen = model.model.get_image_features(pixel_values=pixels)
         return torch.cat(list(seen.pooler_output)), seen.last_hidden_state[:, 1:]

@@ -5,15 +5,20 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
+
+import torch
 
 import unsee
 from unsee.artifacts import atomic_write_json, cache_folder, refuse_file
 from unsee.data.world import CARD, WORLD, World
 from unsee.errors import ConfigError
+from unsee.processes import side_by_side
 from unsee.registry import nearest
+from unsee.world.architecture import Architecture
 from unsee.world.build import Recipe, save_model, train_model, train_tower
 from unsee.world.card import measure
 from unsee.world.curriculum import Source
@@ -98,7 +103,9 @@ def make_world(
 ) -> Path:
     """Train a world's models from scratch and write its data.
 
-    An interrupted call continues from its checkpoints in `folder/.build` when it is made again.
+    Where PyTorch may use several threads, base and gold are trained side by side, a process each
+    with half of them: so small a model gains little from a second thread. An interrupted call
+    continues from its checkpoints in `folder/.build` when it is made again.
 
     Args:
         folder: Written to; `world.json` appears last.
@@ -116,6 +123,7 @@ def make_world(
         ConfigError: If the folder holds a finished world, or the family is unknown or not made
             for photographs.
         DataError: If `people` or `strangers` cannot be used.
+        UnseeError: If a process of ours is ended from outside.
     """
     if family not in ARCHITECTURES:
         raise ConfigError(f"--family {family}: no such family; {nearest(family, list(FAMILIES))}")
@@ -143,9 +151,14 @@ def make_world(
             progress(stage, step, steps)
 
     train_tower(architecture, work, source, recipe, report)
-    for gold in (False, True):
+    models = {"base": False, "gold": True}
+    if (threads := torch.get_num_threads() // len(models)) > 0:
+        training = partial(_train_alone, architecture, work, source, recipe, threads)
+        side_by_side({n: partial(training, gold=gold) for n, gold in models.items()}, report)
+    for name, gold in models.items():
+        # Where they were trained side by side, this opens their last checkpoints.
         model, processor = train_model(architecture, work, source, recipe, report, gold=gold)
-        save_model(model, processor, folder / ("gold" if gold else "base"))
+        save_model(model, processor, folder / name)
     write_data(folder, source)
     table = world_table(family, source, command, recipe)
     if people is not None:
@@ -154,6 +167,21 @@ def make_world(
     atomic_write_json(folder / WORLD, table)
     shutil.rmtree(work)
     return folder
+
+
+def _train_alone(
+    architecture: Architecture,
+    work: Path,
+    source: Source,
+    recipe: Recipe,
+    threads: int,
+    progress: Callable[..., None],
+    *,
+    gold: bool,
+) -> None:
+    """Train a model, up to its last checkpoint, in a process of its own."""
+    torch.set_num_threads(threads)
+    train_model(architecture, work, source, recipe, progress, gold=gold)
 
 
 def _source(folder: Path, people: Path | None, strangers: Path | None, seed: int) -> Source:

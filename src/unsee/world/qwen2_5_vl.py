@@ -157,8 +157,8 @@ class Qwen25VL(Architecture):
         https://arxiv.org/abs/2409.12191).
         """
         seen = places - _BEFORE
-        visual = pictured[:, None] & (seen >= 0) & (seen < self.image_tokens)
-        behind = pictured[:, None] & (seen >= self.image_tokens)
+        visual = pictured & (seen >= 0) & (seen < self.image_tokens)
+        behind = pictured & (seen >= self.image_tokens)
         text = places - (self.image_tokens - SIDE) * behind
         axes = (torch.zeros_like(seen), seen // SIDE, seen % SIDE)
         return torch.stack([torch.where(visual, _BEFORE + axis, text) for axis in axes])

@@ -10,8 +10,8 @@ from unsee.data.records import Record
 from unsee.erasers.directions import RECALL, REFUSED, Contrast, direction, perturbed
 from unsee.erasers.gates import logistic_gate, rank_one_gate, unit_rms
 from unsee.erasers.mllmeraser import MLLMEraser
-from unsee.erasers.states import last_states
 from unsee.errors import ConfigError, DataError
+from unsee.states import last_states
 
 FEW = Contrast(kind="multimodal", pairs=2, iterations=2)
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from unsee.erasers import states
+from unsee import states
 from unsee.erasers.mllmeraser import MLLMEraser
 from unsee.erasers.statistics import digest_of, remembered
 

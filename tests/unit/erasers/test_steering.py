@@ -10,10 +10,10 @@ from unsee.data.collate import encode
 from unsee.data.records import Record, Turn
 from unsee.erasers.gates import share_of_each, threshold, unit_rms
 from unsee.erasers.protocol import erased
-from unsee.erasers.states import last_states
 from unsee.erasers.steering import Plan, Steering
 from unsee.errors import ArtifactError, LayoutError
 from unsee.models.hooks import asking, edited, margins_read
+from unsee.states import last_states
 
 PLAN = Plan(
     family="llava",

@@ -3,7 +3,13 @@ import math
 import numpy as np
 import pytest
 
-from unsee.metrics.distributions import JS_BINS, js_distance, ks_p_value, ks_statistic
+from unsee.metrics.distributions import (
+    JS_BINS,
+    distance_interval,
+    js_distance,
+    ks_p_value,
+    ks_statistic,
+)
 
 ALL = (js_distance, ks_p_value, ks_statistic)
 
@@ -67,3 +73,34 @@ def test_what_is_no_sample(score, broken):
     for pair in ((broken, [1.0]), ([1.0], broken)):
         with pytest.raises(ValueError, match="expected at least one finite score"):
             score(*pair)
+
+
+PEOPLE = [name for name in "abcdefgh" for _ in range(5)]
+
+
+def test_the_interval_of_a_distance_holds_it_and_is_seeded():
+    rng = np.random.default_rng(1)
+    one, other = rng.random(40), rng.random(40) + 0.3
+    found = distance_interval(ks_statistic, one, PEOPLE, other, PEOPLE, seed=3)
+    assert found["value"] == ks_statistic(one, other)
+    assert found["ci"][0] <= found["value"] <= found["ci"][1]
+    assert found["ci"][1] - found["ci"][0] > 0.05
+    assert found["n"] == 40
+    assert found == distance_interval(ks_statistic, one, PEOPLE, other, PEOPLE, seed=3)
+    assert found != distance_interval(ks_statistic, one, PEOPLE, other, PEOPLE, seed=4)
+
+
+def test_a_model_lies_nowhere_apart_from_itself():
+    one = np.random.default_rng(1).random(40)
+    for measure in (ks_statistic, js_distance):
+        found = distance_interval(measure, one, PEOPLE, one, PEOPLE)
+        assert (found["value"], found["ci"]) == (0.0, [0.0, 0.0])
+
+
+def test_people_are_resampled_not_questions():
+    """One person apart: in a third of draws nobody of that person comes up."""
+    one = np.array([1.0] * 5 + [0.0] * 35)
+    found = distance_interval(ks_statistic, one, PEOPLE, np.zeros(40), PEOPLE, resamples=400)
+    assert found["value"] == pytest.approx(1 / 8)
+    assert found["ci"][0] == 0.0
+    assert found["ci"][1] == pytest.approx(3 / 8)

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -6,7 +8,7 @@ from unsee.metrics.paired import PairedSet, paired_difference
 PEOPLE = [f"person {n // 4}" for n in range(40)]
 
 
-def asked(base=1.0, reference=None, one=1.0, other=1.0, chance=0.0):
+def asked(base=1.0, reference=None, one: Any = 1.0, other: Any = 1.0, chance=0.0):
     def row(value):
         return np.full(40, value) if np.isscalar(value) else np.asarray(value, float)
 

@@ -1,7 +1,14 @@
 import numpy as np
 import pytest
 
-from unsee.metrics.recovery import above_gold, at_budget, base_kept, hidden_recovered, power
+from unsee.metrics.recovery import (
+    above_gold,
+    at_budget,
+    average_gain,
+    base_kept,
+    hidden_recovered,
+    power,
+)
 
 NAN = float("nan")
 
@@ -66,3 +73,48 @@ def test_power_needs_a_base_that_keeps_and_a_control_that_comes_back(kept, recov
     found, reason = power(kept, recovered)
     assert found is shown
     assert why in reason
+
+
+def test_average_gain_by_hand():
+    # Two tries on three records: one brings back two of three, the other all; gold learns one.
+    erased = np.array([[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]])
+    gold = np.array([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
+    before, gold_before = np.array([0.0, 1.0, 0.0]), np.zeros(3)
+    found = average_gain(erased, before, gold, gold_before, ["a", "b", "c"])
+    assert found.by_try == pytest.approx((1 / 3, 1 / 3))
+    assert found.mean.value == pytest.approx(1 / 3)
+
+
+def test_who_learns_like_gold_gains_nothing_and_who_gains_all_gains_one():
+    gold = np.array([[1.0, 0.0], [1.0, 1.0]])
+    found = average_gain(gold, np.zeros(2), gold, np.zeros(2), ["a", "b"])
+    assert (found.mean.value, found.mean.low, found.mean.high) == (0.0, 0.0, 0.0)
+    all_ = average_gain(np.ones((2, 2)), np.zeros(2), np.zeros((2, 2)), np.zeros(2), ["a", "b"])
+    assert all_.mean.value == 1.0
+
+
+def test_gain_is_that_of_a_slow_loop_where_tries_ask_about_others():
+    rng = np.random.default_rng(0)
+    people = ["a", "b", "c", "a"]
+    erased, gold = (rng.integers(0, 2, (3, 4)).astype(float) for _ in range(2))
+    before, gold_before = (rng.integers(0, 2, 4).astype(float) for _ in range(2))
+    for t, row in ((0, 0), (0, 3), (1, 1)):
+        erased[t, row] = gold[t, row] = np.nan
+    found = average_gain(erased, before, gold, gold_before, people)
+    means = []
+    for t in range(3):
+        gains = [
+            (erased[t, r] - before[r]) - (gold[t, r] - gold_before[r])
+            for r in range(4)
+            if not np.isnan(erased[t, r])
+        ]
+        means.append(sum(gains) / len(gains))
+    assert found.by_try == pytest.approx(means)
+    assert found.mean.value == pytest.approx(sum(means) / 3)
+
+
+def test_gain_of_what_was_not_asked_alike():
+    one = np.array([[1.0, np.nan]])
+    for erased, gold in ((one, np.ones((1, 2))), (np.full((1, 2), np.nan),) * 2):
+        with pytest.raises(ValueError, match="expected tries that ask something"):
+            average_gain(erased, np.zeros(2), gold, np.zeros(2), ["a", "b"])

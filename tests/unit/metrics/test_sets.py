@@ -27,6 +27,7 @@ def test_every_metric_on_a_mixed_set_by_hand():
     logprobs = AnswerLogprobs(
         sums=np.log([0.25, 0.5, 0.9, 0.9, 0.5, 0.75]), tokens=np.ones(6, dtype=np.int64),
         wrong=[[math.log(0.25)], [], [], [], [], []],
+        repeated=["1", "011", "1", "1", "10", "0"],
     )  # fmt: skip
     known = {"name": {"jane doe", "tom ray"}}
     table = score_sets(
@@ -47,6 +48,10 @@ def test_every_metric_on_a_mixed_set_by_hand():
     assert scores["answer_probability"]["value"] == pytest.approx((0.25 + 0.5 + 0.5 + 0.75) / 4)
     assert scores["truth_ratio"]["value"] == pytest.approx(0.5)
     assert scores["truth_ratio"]["n"] == 1
+    # Of rows 0, 1, 4 and 5, which are no choices.
+    assert scores["exact_memorisation"]["value"] == pytest.approx((1 + 2 / 3 + 1 / 2 + 0) / 4)
+    assert scores["extraction_strength"]["value"] == pytest.approx((1 + 2 / 3 + 0 + 0) / 4)
+    assert scores["rouge_1"]["value"] >= scores["rouge_2"]["value"]
 
 
 def test_not_scored_says_why_and_is_never_zero():
@@ -69,6 +74,9 @@ def test_not_scored_says_why_and_is_never_zero():
     )["general"]
     assert scores["truth_ratio"] == {"not_scored": "no wrong answers to compare with"}
     assert scores["answer_probability"]["value"] == 1
+    assert scores["exact_memorisation"] == {
+        "not_scored": "which tokens the model would say itself was not looked at"
+    }
 
 
 def test_empty_set_is_not_scored():

@@ -141,3 +141,27 @@ def test_a_row_an_attack_in_every_view(attacked, report_of):
     page = html.render(report)
     assert "+40.0 points, +37.0 to +43.0" in page
     assert "prompts hold one turn" in page
+
+
+def test_what_relearning_gains_stands_beside_what_that_is(attacked, report_of):
+    row = cell(0.6, group="relearning", gap=0.5)
+    row["gain"] = {
+        "value": 0.48, "ci": [0.4, 0.55], "tries": {"20%": 0.48}, "definition": "AG is a mean",
+    }  # fmt: skip
+    because = report_of(attacked(relearning=row)).verdict.because
+    assert (
+        "Average gain of relearning, AG: relearning +48.0 points, +40.0 to +55.0. AG is a mean."
+        in because
+    )
+    assert any("Brought back more than 5 points" in line for line in because)
+
+
+@pytest.mark.parametrize(("gap", "beside"), [
+    (0.1, "; +10.0 points, +7.0 to +13.0 beside a model that never knew (not tested: no control)"),
+    (None, ""),
+])  # fmt: skip
+def test_membership_brings_nothing_back(gap, beside, attacked, report_of):
+    row = cell(0.66, group="membership", gap=gap) | {"measure": "AUC of the best score"}
+    because = report_of(attacked(membership=row)).verdict.because
+    assert f"membership: 66.0 %{beside}. AUC of the best score." in because
+    assert not any("Brought back" in line or "Attacks run" in line for line in because)

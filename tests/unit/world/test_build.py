@@ -1,5 +1,6 @@
 import random
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from unsee.data.collate import IGNORED_LABEL, encode
 from unsee.data.images import Photo
 from unsee.models.load import load
 from unsee.world import build, packing
-from unsee.world.architecture import fitted
+from unsee.world.architecture import fitted, plain_attention
 from unsee.world.curriculum import corpus, photo_turns, render, text_turns
 from unsee.world.drawn import Drawn
 from unsee.world.families import ARCHITECTURES
@@ -108,44 +109,102 @@ def test_text_alone_gives_the_loss_of_its_turns_one_by_one(
     assert packed_loss(packed, shown[:1]) == pytest.approx(plain_loss(fresh, both, shown), abs=1e-5)
 
 
-@pytest.mark.parametrize("broken", ["causal alone", "no picture", "positions in a row"])
-def test_a_turn_that_sees_another_turn_or_no_picture_is_another_loss(
+@pytest.mark.parametrize(
+    "broken", ["another turn", "another lesson", "no picture", "pictures in turn", "positions"]
+)
+def test_a_turn_that_sees_what_is_not_its_own_or_no_picture_is_another_loss(
     fresh, packed_loss, packed, rows, shown, broken, monkeypatch
 ):
     """What the test above would miss if random weights gave the same loss whatever is seen."""
     seq = packed.input_ids.shape[1]
     causal = torch.ones(seq, seq, dtype=torch.bool).tril()
-    mine = packed.segments[:, :, None] == packed.segments[:, None, :]
+    lesson = packed.lessons[:, :, None] == packed.lessons[:, None, :]
+    turn = packed.segments[:, :, None] == packed.segments[:, None, :]
+    prefix = packed.segments[:, None, :] == 0
     masks = {
-        "causal alone": causal.expand(len(mine), 1, seq, seq),
-        "no picture": (mine & causal)[:, None],
+        "another turn": lesson & causal,
+        "another lesson": (turn | prefix) & causal,
+        "no picture": lesson & turn & causal,
     }
+    given = shown
     if broken in masks:
-        monkeypatch.setattr(packing.Packed, "attention", lambda self: masks[broken])
+        monkeypatch.setattr(packing.Packed, "attention", lambda self: masks[broken][:, None])
+    elif broken == "pictures in turn":
+        # Rows begin with the longest lesson, so pictures are not met in the order they are given.
+        met = packed.lessons[packed.segments == 0].unique_consecutive().tolist()
+        pictures = [number for number in met if number < len(shown)]
+        assert pictures != sorted(pictures)
+        given = [shown[number] for number in pictures]
     else:
-        packed = replace(packed, places=torch.arange(seq).expand_as(packed.places))
-    assert abs(packed_loss(packed, shown) - plain_loss(fresh, rows, shown)) > 1e-4
+        # Counted on from turn to turn.
+        packed = replace(packed, places=torch.arange(seq) - lesson.int().argmax(-1))
+    assert abs(packed_loss(packed, given) - plain_loss(fresh, rows, shown)) > 1e-4
 
 
 def test_who_may_look_at_whom_pair_by_pair():
-    segments = torch.tensor([[0, 0, 1, 1, 2, -1]])
+    lessons = torch.tensor([[4, 4, 4, 4, 4, 2, 2, -1]])
+    segments = torch.tensor([[0, 0, 1, 1, 2, 0, 1, -1]])
     ids = torch.zeros_like(segments)
-    allowed = packing.Packed(ids, ids, segments, ids).attention()[0, 0]
-    for i, mine in enumerate(segments[0].tolist()):
-        for j, other in enumerate(segments[0].tolist()):
-            assert allowed[i, j] == (j <= i and other in (0, mine))
+    allowed = packing.Packed(ids, ids, lessons, segments, ids).attention()[0, 0]
+    tokens = list(zip(lessons[0].tolist(), segments[0].tolist(), strict=True))
+    for i, (lesson, turn) in enumerate(tokens):
+        for j, (other, theirs) in enumerate(tokens):
+            assert allowed[i, j] == (j <= i and other == lesson and theirs in (0, turn))
+
+
+def test_plain_attention_is_attention_and_ends_with_its_block():
+    allowed = torch.backends.cuda.fp16_bf16_reduction_math_sdp_allowed
+    attend = torch.nn.functional.scaled_dot_product_attention
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(2, 4, 9, 8, requires_grad=True) for _ in range(3))
+    before = allowed()
+    with plain_attention():
+        assert allowed()
+        plain = attend(query, key, value)
+    assert allowed() == before
+    torch.testing.assert_close(plain, attend(query, key, value))
+    graph = []
+    nodes: list[Any] = [plain.grad_fn]
+    while nodes:
+        node = nodes.pop()
+        graph.append(type(node).__name__)
+        nodes += [more for more, _ in node.next_functions if more is not None]
+    assert not any("Attention" in name for name in graph)
+    with pytest.raises(KeyError), plain_attention():
+        raise KeyError
+    assert allowed() == before
+
+
+def test_rows_are_filled_with_the_longest_lessons_first(monkeypatch):
+    monkeypatch.setattr(packing, "_ROW", 10)
+    # What is longer than a row has one to itself; then 9 and 1, 7 and 3, 5 and 4.
+    assert packing._rows([4, 7, 1, 9, 5, 12, 3]) == [[5], [3, 2], [1, 6], [4, 0]]
+    assert packing._rows([]) == []
+
+
+def test_a_step_of_the_recipe_is_whole_and_holds_little_padding(architecture, tokenizer):
+    cast = Drawn(0).cast(gold=False, strangers=40)
+    recipe = build.Recipe()
+    pictures, lessons = build.lessons_of(cast, recipe, random.Random(0))
+    assert len([p for p in pictures if p.profile]) == recipe.people
+    assert len([p for p in pictures if not p.profile]) == recipe.strangers
+    assert len(lessons) - len(pictures) == recipe.text_rows * recipe.text_turns
+    packed = packing.Packer(architecture, tokenizer).pack(lessons, pictures=len(pictures))
+    assert packed.lessons.unique().tolist() == list(range(-1, len(lessons)))
+    assert (packed.lessons < 0).float().mean() < 0.1
 
 
 def test_labels_are_the_answers_alone(architecture, tokenizer, packed, rows):
-    for row, turns in enumerate(rows):
-        labels = packed.labels[row]
+    for number, turns in enumerate(rows):
+        labels = packed.labels[packed.lessons == number]
         said = tokenizer.decode(labels[labels != IGNORED_LABEL])
         assert said == "".join(architecture.answer(turn.answer) for turn in turns)
 
 
 def test_the_prefix_of_a_picture_row_holds_its_image_tokens(architecture, tokenizer, packed):
     image = packed.input_ids == tokenizer.convert_tokens_to_ids(architecture.image_token)
-    assert image.sum(1).tolist() == [architecture.image_tokens] * 3 + [0]
+    counts = [image[packed.lessons == number].sum().item() for number in range(4)]
+    assert counts == [architecture.image_tokens] * 3 + [0]
     assert packed.segments[image].eq(0).all()
 
 

@@ -1,9 +1,11 @@
 import json
+import multiprocessing
 import shutil
 
 import pytest
+import torch
 
-from unsee.errors import ConfigError
+from unsee.errors import ConfigError, UnseeError
 
 # The package exports a function of the module's name, which hides the module.
 from unsee.world import make as making
@@ -153,6 +155,55 @@ def test_making_trains_both_models_and_ends_with_the_table(tmp_path, trained, wr
     assert table["family"] == family
     assert table["recipe"] == Recipe().__dict__
     assert len(table["people"]) == 48
+
+
+@pytest.fixture
+def two_threads():
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(1)
+
+
+@pytest.mark.slow
+def test_base_and_gold_made_side_by_side_are_those_made_one_after_the_other(
+    tmp_path, written, request
+):
+    """Also where the process of one of them is killed, and the other is ended with it."""
+    recipe = Recipe(
+        tower_steps=1, tower_batch=4, tower_strangers=8, steps=8, people=2, strangers=2,
+        text_rows=1, text_turns=2, bfloat16=False, checkpoint_every=2,
+    )  # fmt: skip
+    one, two = tmp_path / "one", tmp_path / "two"
+
+    def after_the_tower(stage, step, steps):
+        if stage == "base":
+            # The tower is of one thread in both.
+            shutil.copytree(one / ".build", two / ".build", dirs_exist_ok=True)
+
+    making.make_world(one, recipe=recipe, progress=after_the_tower)
+    (two / ".build" / "base.safetensors").unlink()
+
+    told = []
+
+    def kills(*where):
+        told.append(where)
+        if where == ("gold", 3, 8):
+            [gold] = [p for p in multiprocessing.active_children() if p.name == "gold"]
+            gold.kill()
+
+    request.getfixturevalue("two_threads")
+    with pytest.raises(UnseeError) as raised:
+        making.make_world(two, recipe=recipe, progress=kills)
+    assert str(raised.value).startswith("gold: its process ended by signal 9, before its work")
+    assert multiprocessing.active_children() == []
+    assert {path.name for path in two.iterdir()} == {".build"}
+    told.clear()
+    making.make_world(two, recipe=recipe, progress=lambda *where: told.append(where))
+    # From a checkpoint.
+    assert min(step for stage, step, _ in told if stage == "gold") > 2
+    for model in ("base", "gold"):
+        files = [folder / model / "model.safetensors" for folder in (one, two)]
+        assert files[0].read_bytes() == files[1].read_bytes()
 
 
 def test_a_finished_world_is_not_made_again(tmp_path, trained, written):

@@ -45,7 +45,7 @@ def test_positions_are_those_of_the_model_itself(fresh):
         attention_mask=batch.attention_mask,
     )
     places = torch.arange(batch.input_ids.shape[1]).expand_as(batch.input_ids)
-    found = QWEN.position_ids(places, torch.tensor([True, False]))
+    found = QWEN.position_ids(places, torch.tensor([[True], [False]]))
     read = batch.attention_mask.bool()
     assert torch.equal(found[:, read], expected[:, read])
 
@@ -53,11 +53,11 @@ def test_positions_are_those_of_the_model_itself(fresh):
 def test_positions_by_hand():
     """Four tokens, nine on a grid of three by three, and what counts on behind them."""
     places = torch.arange(15)[None]
-    time, row, column = QWEN.position_ids(places, torch.tensor([True]))[:, 0].tolist()
+    time, row, column = QWEN.position_ids(places, torch.tensor([[True]]))[:, 0].tolist()
     assert time == [0, 1, 2, 3, *[4] * 9, 7, 8]
     assert row == [0, 1, 2, 3, 4, 4, 4, 5, 5, 5, 6, 6, 6, 7, 8]
     assert column == [0, 1, 2, 3, 4, 5, 6, 4, 5, 6, 4, 5, 6, 7, 8]
-    text = QWEN.position_ids(places, torch.tensor([False]))
+    text = QWEN.position_ids(places, torch.tensor([[False]]))
     assert torch.equal(text, places.expand(3, 1, 15))
 
 

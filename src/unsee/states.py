@@ -1,4 +1,4 @@
-"""States of the last prompt token, read where an eraser will change them."""
+"""States of the last prompt token, as language layers are given or return them."""
 
 from collections.abc import Sequence
 from functools import lru_cache
