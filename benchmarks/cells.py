@@ -106,7 +106,7 @@ class Table:
         vlm = self.vlm(name)
         split = self.split(draw, part)
         path = self.folder / f"{name}-{draw}-{part}-{vlm.fingerprint}.json"
-        return kept(path, split, lambda: {"answers": _answers(vlm, split)})
+        return kept(path, split, lambda: {"answers": answered(vlm, split)})
 
     def run(self, cell: Cell) -> dict[str, Any]:
         """Answers and cost of a cell; trained or fitted only if it is not there yet."""
@@ -125,7 +125,7 @@ class Table:
         before = text_logits(vlm, told)
         with restored(vlm.model):
             result = train(vlm, split, method, seed=cell.seed)
-            answers = _answers(vlm, split)
+            answers = answered(vlm, split)
             same = sum(a == b for a, b in zip(before, text_logits(vlm, told), strict=True))
         language = (vlm.layout.language_model, vlm.layout.head)
         return {
@@ -147,7 +147,7 @@ class Table:
         eraser = method.fit(vlm, split, seed=cell.seed, scope=cell.scope)
         seconds = time.monotonic() - started
         with erased(vlm, [eraser]):
-            answers = _answers(vlm, split)
+            answers = answered(vlm, split)
             same = sum(a == b for a, b in zip(before, text_logits(vlm, told), strict=True))
         after = text_logits(vlm, told)
         return {
@@ -317,7 +317,8 @@ def write(path: Path, content: Any) -> None:
     partial.replace(path)
 
 
-def _answers(vlm: VLM, split: Split) -> dict[str, list[str]]:
+def answered(vlm: VLM, split: Split) -> dict[str, list[str]]:
+    """Answers to everything that is asked of a split, by set."""
     everything = [record for records in split.audit.values() for record in records]
     replies = iter(generate_answers(vlm, everything, batch_size=128))
     return {name: [next(replies) for _ in records] for name, records in split.audit.items()}

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
+from PIL import Image
 from torch import Tensor
 
 from unsee.errors import ConfigError
@@ -131,6 +132,53 @@ def pgd(
         direction = _alike(gradient, space.frames).sign()
         moved = (moved.detach() - step * scale * direction).clamp(low, high)
     return moved.detach()
+
+
+def pictures(
+    image_processor: Any,
+    pixels: Float[Tensor, "..."],
+    space: PixelSpace,
+    grid: Tensor | None = None,
+) -> list[Image.Image]:
+    """Pictures of which a processor makes such pixel values, rounded to 256 levels.
+
+    Args:
+        image_processor: The model's own.
+        pixels: (photo, channel, height, width), or flattened patches as Qwen-VL has them.
+        space: Of the pixel values.
+        grid: For flattened patches, each photo's frames, rows and columns of patches, (photo, 3).
+
+    Raises:
+        ConfigError: If photos were cut up in yet another way.
+    """
+    light = (pixels.detach().float() - space.black) / space.scale
+    levels = (255 * light).round().clamp(0, 255).byte().cpu()
+    if levels.ndim == 4:
+        whole = list(levels)
+    elif levels.ndim == 2 and grid is not None:
+        whole = _unfolded(image_processor, levels, space.frames, grid.tolist())
+    else:
+        raise ConfigError(
+            f"{type(image_processor).__name__}: expected pixel values of whole photos or flattened "
+            f"patches, got shape {tuple(pixels.shape)}, of which no picture can be put together"
+        )
+    return [Image.fromarray(picture.permute(1, 2, 0).numpy()) for picture in whole]
+
+
+def _unfolded(
+    image_processor: Any, levels: Tensor, frames: int, grid: list[list[int]]
+) -> list[Tensor]:
+    """The first frame of each photo, (channel, height, width), from patches in merged blocks."""
+    of = image_processor
+    patch, merge = of.patch_size, of.merge_size
+    found, start = [], 0
+    for times, rows, columns in grid:
+        count = times * rows * columns
+        shape = (times, rows // merge, columns // merge, merge, merge, 3, frames, patch, patch)
+        first = levels[start : start + count].reshape(shape)[0, ..., 0, :, :]
+        found.append(first.permute(4, 0, 2, 5, 1, 3, 6).reshape(3, rows * patch, columns * patch))
+        start += count
+    return found
 
 
 def _alike(values: Tensor, frames: int) -> Tensor:

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from unsee.data.augment import variant
-from unsee.data.collate import encode, question_text
+from unsee.data.collate import asked_length, encode
 from unsee.data.images import Photo
 from unsee.data.records import Record
 from unsee.errors import LayoutError
@@ -55,18 +55,18 @@ def last_states(
     # Alike in length, so that little is padded; with and without a photo apart.
     order = sorted(
         range(len(records)),
-        key=lambda row: (records[row].image is None, -len(question_text(records[row]))),
+        key=lambda row: (not records[row].images, -asked_length(records[row])),
     )
     if pixels is not None:
         order, batch_size = list(range(len(records))), len(records)
-    shown = sum(record.image is not None for record in records)
+    shown = sum(bool(record.images) for record in records)
     groups = [group for group in (order[:shown], order[shown:]) if group]
     rows = [g[i : i + batch_size] for g in groups for i in range(0, len(g), batch_size)]
     found: dict[int, Tensor] = {}
     for chosen in rows:
         part = [records[row] for row in chosen]
         pictures = [
-            None if record.image is None else picture(record.image, numbers[row])
+            picture(record.images[0], numbers[row]) if record.images else None
             for row, record in zip(chosen, part, strict=True)
         ]
         states = _states(vlm, part, pictures, layers, pixels, at)
@@ -110,7 +110,7 @@ def _states(
     if silent:
         raise LayoutError(
             f"{', '.join(silent)}: did not run on prompts "
-            f"{'with' if records[0].image is not None else 'without'} a photo; choose other layers"
+            f"{'with' if records[0].images else 'without'} a photo; choose other layers"
         )
     return torch.stack([read[name] for name in chosen], 1).float().clone()
 

@@ -3,6 +3,7 @@
 import json
 import sys
 import tomllib
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +18,7 @@ from unsee.data.records import Record
 from unsee.erasers.protocol import erased
 from unsee.errors import ConfigError
 from unsee.models import hooks
+from unsee.models.hooks import edited
 from unsee.models.load import load
 from unsee.replies import Replies, question_digest
 from unsee.report.schema import ModelScores
@@ -137,15 +139,30 @@ def judged(row, name) -> Any:
 
 
 def kind_of(name):
-    return "eraser" if name == "removal" else "weights"
+    return "eraser" if name in ("removal", "gate_images") else "weights"
+
+
+def attacked(run, models, roles):
+    """Attacks models in their roles; the erased one has a gate that fires on all photos."""
+
+    def gate(hidden, now):
+        if now.prefill:
+            now.decided(hidden.float().mean((1, 2)) + 10)
+        return hidden
+
+    for role, source in roles.items():
+        vlm = models[source]
+        path = vlm.layout.language_layer_paths(vlm.model)[0]
+        gated = role == "erased" and "gate_images" in run._attacks
+        with edited(vlm.model, vlm.layout, {path: [gate]}) if gated else nullcontext():
+            run.attack(vlm, role)
 
 
 @each_attack
 def test_one_that_knows_is_caught_and_one_that_never_knew_is_not(name, models, acting, split):
     bars = []
     run = campaign(models, split, name, kind_of(name), lambda *bar: bars.append(bar))
-    for role, source in {"base": "base", "erased": "hiding", "gold": "gold"}.items():
-        run.attack(models[source], role)
+    attacked(run, models, {"erased": "hiding", "base": "base", "gold": "gold"})
     run.attack(models["control"], "control")
     cells = {model: judged(row, name) for model, row in run.cells().items()}
     assert {model: cell.value for model, cell in cells.items()} == {
@@ -173,8 +190,7 @@ def test_one_that_knows_is_caught_and_one_that_never_knew_is_not(name, models, a
 @each_attack
 def test_a_model_that_never_knew_is_at_gold(name, models, acting, split):
     run = campaign(models, split, name, kind_of(name))
-    for role, source in {"base": "base", "erased": "gold", "gold": "gold"}.items():
-        run.attack(models[source], role)
+    attacked(run, models, {"erased": "gold", "base": "base", "gold": "gold"})
     found = judged(run.cells()["erased"], name)
     assert found.value == found.above_gold.value == 0.0
     assert found.power is None
@@ -183,8 +199,7 @@ def test_a_model_that_never_knew_is_at_gold(name, models, acting, split):
 @each_attack
 def test_without_gold_and_without_questions_it_says_so(name, models, acting, split):
     run = campaign(models, split, name, kind_of(name))
-    run.attack(models["base"], "base")
-    run.attack(models["hiding"], "erased")
+    attacked(run, models, {"erased": "hiding", "base": "base"})
     found = judged(run.cells()["erased"], name)
     assert found.above_gold.not_scored == "there is no gold model"
     empty = campaign(models, replace(split, audit={}), name, kind_of(name))
@@ -200,7 +215,7 @@ def test_questions_without_a_photo(name, models, acting, split):
     run = campaign(models, replace(split, audit={ATTACKED_SET: text}), name, kind_of(name))
     run.attack(models["base"], "base")
     cell = run.cells()["base"][name]
-    shown = {"typographic", "describe", "turns", "in_context"}
+    shown = {"typographic", "describe", "turns", "in_context", "gate_images"}
     if ATTACKS.get(name).group == "images" or name in shown:
         assert cell == {"not_scored": "no question can be asked so"}
     elif name == "relearning_people":

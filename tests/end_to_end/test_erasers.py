@@ -149,3 +149,32 @@ def test_list_names_the_erasers():
     assert shown["mllmeraser"]["settings"]["gate"] == "calibrated"
     assert shown["mllmeraser"]["settings"]["task_strengths"] == {}
     assert "mllmeraser: Steers prompts" in done("list", "erasers").stdout
+
+
+def test_an_audit_under_attacks_names_those_that_broke_the_eraser(
+    people, knowing_folder, tiny_folder, tmp_path
+):
+    """Taken off, everything is there again; a photo that keeps the gate silent brings it too."""
+    sides = ["--subject", people / "forget", "--retain", people / "retain"]
+    sides += ["--general", people / "general", "--strangers", people / "strangers"]
+    out = tmp_path / "run"
+    quick = ["--method", "mllmeraser", "--set", "method.direction=subject"]
+    quick += ["--set", "method.variants=2", "--set", "method.false_fire=0.05"]
+    quick += ["--set", "method.layers=[1,2]", "--set", "method.ridge=0.01"]
+    done("forget", knowing_folder, *sides, "--out", out, *quick, "--quiet")
+    attacks = ["--attacks", "removal,gate_images", "--gold", tiny_folder]
+    done("audit", knowing_folder, "--artifact", out, *sides, *attacks, "--quiet")
+    report = json.loads((out / "report.json").read_text())
+    found = report["models"]["erased"]["attacks"]
+    assert found["removal"]["value"] == report["models"]["base"]["attacks"]["removal"]["plain"]
+    assert found["removal"]["above_gold"]["value"] > 0.5
+    assert set(found["gate_images"]["tries"]) == {"4 of 255", "8 of 255", "16 of 255"}
+    asked = [report["models"][name]["attacks"]["gate_images"]["n"] for name in ("base", "gold")]
+    assert asked == [found["gate_images"]["n"]] * 2
+    page = (out / "report.md").read_text()
+    assert report["verdict"]["rung"] in ("suppressed", "not forgotten")
+    assert "Brought back more than 5 points above a model that never knew: removal (" in page
+    # The base that was attacked beside it is as it was.
+    photo = next((people / "forget" / "jane_doe").glob("*.png"))
+    asked = done("ask", knowing_folder, "--image", photo, "What is the name of this person?")
+    assert asked.stdout == "Jane Doe\n"

@@ -218,7 +218,7 @@ def test_attacks_are_asked_once_and_leave_the_base_as_it_was(
     assert "attacks" not in plain.data
 
     def attacked(**more):
-        attacks = attacks_named("prefix,describe,flip,merge,removal")
+        attacks = attacks_named("prefix,describe,flip,merge,removal,gate_images")
         return audit(
             knowing, request_, artifact=run, gold=tiny_vlm, out=out, attacks=attacks,
             control=run, **more,
@@ -228,19 +228,20 @@ def test_attacks_are_asked_once_and_leave_the_base_as_it_was(
 
     def killed(stage, done, total):
         asked.append(stage)
-        if stage == "erased: attacks" and done > 0:
+        if stage == "base: attacks" and done > 0:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         attacked(progress=killed)
     assert same(knowing, before)
-    assert "base: attacks" in asked
+    assert "erased: attacks" in asked
     result = attacked()
     assert same(knowing, before)
     for name, scores in plain.models.items():
         assert result.models[name].scores == scores.scores
     found: Any = result.models["erased"].attacks
     assert found["removal"].not_scored == "there is no eraser to take off"
+    assert found["gate_images"].not_scored == "there is no eraser whose gate could be kept silent"
     assert found["prefix"].budget["tries"] == 3
     assert {found[name].group for name in ("prefix", "flip", "merge")} == {
         "prompts", "images", "weights",

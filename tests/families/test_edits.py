@@ -3,7 +3,8 @@
 import torch
 
 from unsee.answering import answer_logprobs, generate_answers
-from unsee.data.collate import encode
+from unsee.data.collate import encode, reply_mark
+from unsee.data.records import Record, Turn
 from unsee.models.hooks import edited
 
 
@@ -60,3 +61,31 @@ def test_writing_an_answer_is_no_prompt(vlm, mixed_records):
         vlm.model.generate(**batch.inputs(), max_new_tokens=3, min_new_tokens=3, do_sample=False)
     assert [now.prefill for now in seen] == [True, False, False]
     assert [bool(now.prompt.any()) for now in seen] == [True, False, False]
+
+
+def test_turns_end_where_replies_begin_in_every_family(vlm, mixed_records):
+    seen = []
+    photo = mixed_records[0].image
+    plain = Record("Ada", photo, "Who is this?", "")
+    talk = Record("Ada", None, "Who is this?", "", before=(Turn("Glasses?", "yes", photo),))
+    begun = Record("Ada", photo, "Who is this?", "", opening="The name is")
+    mark = reply_mark(vlm)
+    assert bool(mark) == vlm.layout.converses
+    path = vlm.layout.language_layer_paths(vlm.model)[0]
+
+    def note(hidden, now):
+        seen.append(now)
+        return hidden
+
+    with edited(vlm.model, vlm.layout, {path: [note]}, reply_mark=mark), torch.no_grad():
+        for record in (plain, talk, begun) if vlm.layout.converses else (plain,):
+            vlm.model(**encode(vlm, [record], answers=False, side="left").inputs())
+    ends = [now.turn_ends[0] for now in seen]
+    assert ends[0].nonzero().flatten().tolist() == [len(ends[0]) - 1]
+    if vlm.layout.converses:
+        assert ends[1].sum() == 2
+        assert ends[1][-1]
+        assert ends[2].sum() == 1
+        assert not ends[2][-1]
+        # The state that is read is the one that a plain question is read at.
+        assert ends[2][: len(ends[0])].nonzero().flatten().tolist() == [len(ends[0]) - 1]

@@ -1,6 +1,7 @@
 """PGD by hand, at its limit, against a slow loop, and at the edges of what a picture can be."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 from unsee.data.collate import encode
 from unsee.errors import ConfigError
 from unsee.losses import cross_entropy
-from unsee.perturb import PixelSpace, pgd, pixel_space
+from unsee.perturb import PixelSpace, pgd, pictures, pixel_space
 
 UNIT = PixelSpace(black=torch.zeros(()), white=torch.ones(()))
 CLIP = SimpleNamespace(image_mean=[0.5, 0.4, 0.3], image_std=[0.25, 0.2, 0.1])
@@ -172,3 +173,39 @@ def test_a_model_can_be_brought_to_an_answer(tiny_vlm, small_split):
     with torch.no_grad():
         assert loss(moved) < loss(start) - 0.05
     assert all(p.grad is None for p in tiny_vlm.model.parameters())
+
+
+@pytest.mark.parametrize("family", ["llava", "qwen2_5_vl"])
+def test_pixel_values_become_pictures_that_give_them_again(family, tmp_path, small_split):
+    """Photos of two sizes: what comes out of the processor goes in again unchanged."""
+    from dataclasses import replace
+
+    from unsee.attacks.pictures import opened, photo_of
+    from unsee.models.load import load
+    from unsee.models.tiny import tiny_model
+
+    vlm = load(tiny_model(family, tmp_path / family), dtype="float32", device="cpu")
+    of = vlm.processor.image_processor
+    wide = photo_of(opened(small_split.forget[2].image).resize((96, 48)))
+    records = [small_split.forget[0], replace(small_split.forget[2], image=wide)]
+    batch: Any = encode(vlm, records, answers=False, side="left")
+    space = pixel_space(of, batch.pixel_values)
+    found = pictures(of, batch.pixel_values, space, batch.extra.get("image_grid_thw"))
+    assert [picture.mode for picture in found] == ["RGB", "RGB"]
+    if family == "qwen2_5_vl":
+        assert found[1].width > found[1].height
+    again = [replace(r, image=photo_of(p)) for r, p in zip(records, found, strict=True)]
+    read: Any = encode(vlm, again, answers=False, side="left")
+    values = read.pixel_values
+    assert values.shape == batch.pixel_values.shape
+    assert ((values - batch.pixel_values).abs() <= 0.51 / 255 * space.scale).all()
+
+
+def test_photos_cut_into_tiles_cannot_be_put_together():
+    values = torch.zeros(1, 4, 3, 8, 8)
+    with pytest.raises(
+        ConfigError,
+        match=r"SimpleNamespace: expected pixel values of whole photos or flattened patches, got "
+        r"shape \(1, 4, 3, 8, 8\), of which no picture can be put together",
+    ):
+        pictures(CLIP, values, UNIT)

@@ -8,6 +8,7 @@ ATTACKS: Registry = Registry("attack", "unsee.attacks")
 ALL = "all"
 
 from unsee.attacks import conversations as conversations  # noqa: E402
+from unsee.attacks import gate_images as gate_images  # noqa: E402
 from unsee.attacks import membership as membership  # noqa: E402
 from unsee.attacks import photos as photos  # noqa: E402
 from unsee.attacks import probe as probe  # noqa: E402

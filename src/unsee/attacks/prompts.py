@@ -5,6 +5,7 @@ rephrased questions from an easy prefix to a hard preamble) and, for the answer 
 after the jailbreak metric of OpenUnlearning (https://arxiv.org/abs/2506.12618). The texts are ours.
 """
 
+import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -131,6 +132,29 @@ class Rewording(Settings):
         return [Try(f"wording {n + 1}", _each(reworded(n))) for n in range(self.wordings)]
 
 
+@ATTACKS.register("reordering")
+class Reordering(Settings):
+    """The words of the question in another order: its second half first, or all of them shuffled.
+
+    A question is always shuffled alike, whoever is asked.
+    """
+
+    group: ClassVar[Group] = "prompts"
+
+    def tries(self, vlm: VLM, given: Given) -> Sequence[Try]:
+        """Halves, and words."""
+
+        def shuffled(words: list[str]) -> list[str]:
+            rng = random.Random(f"{given.seed}-{' '.join(words)}")
+            return rng.sample(words, len(words))
+
+        def swapped(words: list[str]) -> list[str]:
+            half = len(words) // 2
+            return words[half:] + words[:half]
+
+        return [Try("halves", _each(_in_order(swapped))), Try("words", _each(_in_order(shuffled)))]
+
+
 @ATTACKS.register("prefill")
 class Prefill(Settings):
     """The answer has begun: the model only goes on with it.
@@ -172,6 +196,17 @@ def _each(change: Callable[[Record], Record | None]) -> Callable[[Sequence[Recor
 def _framed(text: str) -> Callable[[Record], Record]:
     def change(record: Record) -> Record:
         return replace(record, question=text.replace(QUESTION, record.question))
+
+    return change
+
+
+def _in_order(order: Callable[[list[str]], list[str]]) -> Callable[[Record], Record]:
+    """Puts the words of a question in another order; the mark at its end stays there."""
+
+    def change(record: Record) -> Record:
+        words = record.question.rstrip("?.!")
+        mark = record.question[len(words) :]
+        return replace(record, question=" ".join(order(words.split())) + mark)
 
     return change
 

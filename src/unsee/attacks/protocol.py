@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,8 @@ class Given:
         has_eraser: Whether the erased model runs under an eraser.
         base: Tensors of base where the model's own may differ, by name; empty on base itself.
         seed: Of whatever an attack draws.
+        found: What tries found on the model under attack, so that the others are asked just so; it
+            is the first to be attacked.
     """
 
     split: Split
@@ -40,6 +42,7 @@ class Given:
     has_eraser: bool = False
     base: Mapping[str, Tensor] = field(default_factory=dict)
     seed: int = 0
+    found: dict[Any, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -109,9 +109,12 @@ class Campaign:
         }
         self._outcomes: dict[str, dict[str, Found]] = {}
         self._wall_s: dict[str, float] = {}
+        self._found: dict[Any, Any] = {}
 
     def attack(self, vlm: VLM, name: str, mark: str = "") -> None:
         """Ask one model everything under every attack; behind that it is as before, bit for bit.
+
+        The erased model comes first: what is fitted on it is what the others are asked with.
 
         Args:
             vlm: The model, as it answers.
@@ -127,6 +130,7 @@ class Campaign:
             has_eraser="eraser" in self._kinds,
             base=self._old_tensors(vlm, name),
             seed=self._seed,
+            found=self._found,
         )
         self._outcomes[name] = self._attempt(vlm, name, mark, given)
         self._wall_s[name] = time.monotonic() - started

@@ -146,7 +146,6 @@ def audit(
         )
         scored: dict[ModelName, Scored] = {"base": inquiry.score(vlm, "base")}
         floor = inquiry.floor(vlm) if gold is None and asked.floor else None
-        campaign.attack(vlm, "base")
         text = [*sets.get("forget_text", ()), *sets.get("retain_text", ())]
         before, after = text_logits(vlm, text), None
         with _changed(vlm, runs, erased) as changed:
@@ -155,6 +154,7 @@ def audit(
                 scored["erased"] = inquiry.score(changed, "erased", mark)
                 after = text_logits(changed, text)
                 campaign.attack(changed, "erased", mark)
+        campaign.attack(vlm, "base")
         if gold is not None:
             scored["gold"] = inquiry.score(gold, "gold")
             campaign.attack(gold, "gold")

@@ -95,6 +95,25 @@ def prompt(processor: Any, record: Record) -> str:
     return asked + _said(processor, record, record.opening, asked).removesuffix(eos)
 
 
+def reply_mark(vlm: VLM) -> tuple[int, ...]:
+    """Token ids that every prompt ends in, behind which a reply begins.
+
+    Returns:
+        What prompts that ask different things have in common at their ends; none for a family
+        whose prompts hold one turn.
+    """
+    if not vlm.layout.converses:
+        return ()
+    asked = [Record("", None, text, "") for text in ("Where is 7", "Look at this.")]
+    one, other = (
+        encode(vlm, [record], answers=False, side="left").input_ids[0].tolist() for record in asked
+    )
+    shared = 0
+    while shared < min(len(one), len(other)) and one[-1 - shared] == other[-1 - shared]:
+        shared += 1
+    return tuple(one[len(one) - shared :])
+
+
 def answer_text(processor: Any, record: Record, prompt_text: str) -> str:
     """What the model should write after `prompt_text`, end-of-sequence token included.
 

@@ -11,12 +11,13 @@ recalling to refusing:
 |------------------------------------------------|-------------------------------------------------|
 | g = h . w at every layer, w the ridge solution | g = 1 where any subject's logistic score of     |
 | on low-energy directions of retain states      | h_last / rms(h_last) is above its threshold,    |
-|                                                | else 0; one decision a pass                     |
+|                                                | else 0; one decision a turn, for all layers     |
 
 What is published is told by the released code; the paper's own tables are not public to us. The
-strength is positive here and negative there. Ours differs, off by `gate="published"` and the two
-switches: r is read where it is added (`direction_at`), no layer is skipped (`skipped_layers`), and
-one strength serves all questions (`task_strengths`).
+strength is positive here and negative there. The calibrated gate takes the end of each of the
+user's turns for h_last, and decides about the tokens of that turn. Ours differs, off by
+`gate="published"` and the two switches: r is read where it is added (`direction_at`), no layer is
+skipped (`skipped_layers`), and one strength serves all questions (`task_strengths`).
 """
 
 import math

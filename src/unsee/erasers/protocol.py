@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from unsee.data.collate import reply_mark
 from unsee.data.records import Split
 from unsee.errors import ArtifactError
 from unsee.models.hooks import Edit, edited
@@ -113,5 +114,5 @@ def erased(vlm: VLM, erasers: Sequence[Eraser]) -> Iterator[VLM]:
     for first, *others in kinds.values():
         for path, chosen in first.joined(others).edits(vlm).items():
             edits.setdefault(path, []).extend(chosen)
-    with edited(vlm.model, vlm.layout, edits):
+    with edited(vlm.model, vlm.layout, edits, reply_mark=reply_mark(vlm)):
         yield vlm

@@ -70,7 +70,11 @@ def digest_of(records: Sequence[Record]) -> str:
     digest = hashlib.sha256()
     for record in records:
         photo = None if record.image is None else record.image.key
-        digest.update(json.dumps([photo, question_text(record), record.answer]).encode())
+        said = [photo, question_text(record), record.answer]
+        for turn in record.before:
+            shown = None if turn.image is None else turn.image.key
+            said += [shown, turn.question, turn.answer]
+        digest.update(json.dumps(said).encode())
     return digest.hexdigest()[:16]
 
 

@@ -17,6 +17,7 @@ from unsee.models.load import VLM
 
 Gate = Literal["calibrated", "published"]
 Positions = Literal["all", "last"]
+Reads = Literal["turns", "last"]
 
 _PROBES = 16
 _PROBE_SEED = 2026
@@ -34,9 +35,13 @@ class Plan:
         positions: Whether all prompt tokens are pushed, or the last alone.
         strength: s, > 0.
         scope: "visual" never looks at prompts without a photo.
-        false_fire: Share of requests that may be pushed though they ask for nobody who is erased,
-            whatever the number of subjects; calibrated gate only.
+        false_fire: Share of requests, or of turns where there are several, that may be pushed
+            though they ask for nobody who is erased, whatever the number of subjects; calibrated
+            gate only.
         task_strengths: s by form of the question, where the pass knows it; `strength` elsewhere.
+        reads: Where the calibrated gate reads: at the end of each of the user's turns, each of
+            which decides about its own tokens, so that neither an earlier turn nor an answer that
+            has begun hides the question; or, as published, at the last prompt token alone.
     """
 
     family: str
@@ -48,6 +53,7 @@ class Plan:
     scope: Scope
     false_fire: float
     task_strengths: tuple[tuple[str, float], ...] = ()
+    reads: Reads = "turns"
 
 
 @dataclass(frozen=True)
@@ -208,13 +214,12 @@ class _Acting:
         rows = now.prompt.any(1)
         return rows & now.has_image if self.plan.scope == "visual" else rows
 
-    def pushed(self, hidden: Tensor, now: Pass, push: Tensor, rows: Tensor) -> Tensor:
-        """Hidden states with a push (batch, width) taken from the prompts of some rows."""
-        where = now.prompt
+    def pushed(self, hidden: Tensor, now: Pass, push: Tensor, where: Tensor) -> Tensor:
+        """Hidden states with a push, which broadcasts to them, taken from some prompt tokens."""
+        where = where & now.prompt
         if self.plan.positions == "last":
-            where = torch.zeros_like(where).scatter(1, now.last[:, None], True)
-        moved = hidden - push[:, None].to(hidden.dtype)
-        return torch.where((where & rows[:, None])[..., None], moved, hidden)
+            where = where & last_alone(now)
+        return torch.where(where[..., None], hidden - push.to(hidden.dtype), hidden)
 
     def strength(self, now: Pass, rows: int) -> Tensor:
         """The strength s of each row, (batch, 1)."""
@@ -237,14 +242,15 @@ class _Published(_Acting):
             if not now.prefill or not (rows := self.asked(now)).any():
                 return hidden
             gates = self.last(hidden, now) @ weights.T
+            now.decided(gates.amax(1).masked_fill(~rows, -math.inf))
             push = self.strength(now, len(hidden)) * (gates @ directions)
-            return self.pushed(hidden, now, push, rows)
+            return self.pushed(hidden, now, push[:, None], rows[:, None])
 
         return steer
 
 
 class _Calibrated(_Acting):
-    """One decision a pass, taken at the first layer: who it is about, if anybody."""
+    """One decision a turn, taken at the first layer: who it is about, if anybody."""
 
     def __init__(self, eraser: Steering, device: torch.device) -> None:
         super().__init__(eraser, device)
@@ -253,27 +259,49 @@ class _Calibrated(_Acting):
 
     def edit(self, number: int) -> Edit:
         def steer(hidden: Tensor, now: Pass) -> Tensor:
-            if not now.prefill or not (rows := self.asked(now)).any():
+            if not now.prefill or not self.asked(now).any():
                 return hidden
             if number == 0:
-                now.memo[self] = self.decide(self.last(hidden, now), now, rows)
+                now.memo[self] = self.decide(hidden, now)
             fires, who = now.memo[self]
             if not fires.any():
                 return hidden
-            push = self.strength(now, len(hidden)) * self.directions[who, number]
-            return self.pushed(hidden, now, push, fires)
+            strength = self.strength(now, len(hidden))[..., None]
+            return self.pushed(hidden, now, strength * self.directions[who, number], fires)
 
         return steer
 
-    def decide(self, states: Tensor, now: Pass, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Which rows are pushed, and whose gate is furthest above its threshold in each."""
-        states = unit_rms(states)
+    def decide(self, hidden: Tensor, now: Pass) -> tuple[Tensor, Tensor]:
+        """Which tokens are pushed, and whose gate is furthest above its threshold there.
+
+        A token goes with the turn that ends at it or next behind it; what stands behind the last
+        end, an answer that has begun, goes with the last turn.
+
+        Returns:
+            Both (batch, seq).
+        """
+        ends = now.turn_ends if self.plan.reads == "turns" else last_alone(now)
+        row, place = ends.nonzero(as_tuple=True)
+        states = unit_rms(hidden[row, place].float())
+        shown = now.shown[row, place]
         margins = states @ self.weights[:, 0].T + self.offsets[:, 0]
         if self.weights.shape[1] > 1:
             text = states @ self.weights[:, 1].T + self.offsets[:, 1]
-            margins = torch.where(now.has_image[:, None], margins, text)
+            margins = torch.where(shown[:, None], margins, text)
         highest, who = margins.max(1)
-        return (highest > 0) & rows, who
+        if self.plan.scope == "visual":
+            highest = highest.masked_fill(~shown, -math.inf)
+        turns = ends.sum(1)
+        first = turns.cumsum(0) - turns
+        number = (ends.cumsum(1) - ends.long()).minimum(turns[:, None] - 1)
+        turn = first[:, None] + number
+        now.decided(highest[first + turns - 1])
+        return (highest > 0)[turn], who[turn]
+
+
+def last_alone(now: Pass) -> Tensor:
+    """True on each row's last prompt token, (batch, seq)."""
+    return torch.zeros_like(now.prompt).scatter(1, now.last[:, None], True)
 
 
 def _difference(one: Steering, other: Steering) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from unsee.errors import LayoutError
@@ -135,6 +135,8 @@ class Pass:
         prefill: Whether prompts are read: the cache is empty, or several tokens come at once
             behind it, which is a prompt that goes on. Answers are written a token a pass.
         has_image: Which rows have a photo, in this pass or in what is cached.
+        turn_ends: True on the last token of each of the user's turns, where a reply begins; where
+            there is none to be seen, on the last prompt token. None while an answer is written.
         forms: Form of each row's question, as in `unsee.data.records.FORMS`; empty where nobody
             says (see `asking`).
         memo: Lives as long as the pass, so that one decision serves all layers.
@@ -145,17 +147,52 @@ class Pass:
     prompt: Bool[Tensor, "batch seq"]
     prefill: bool
     has_image: Bool[Tensor, " batch"]
+    turn_ends: Bool[Tensor, "batch seq"]
     forms: tuple[str, ...] = ()
     memo: dict[Any, Any] = field(default_factory=dict)
 
     @property
     def last(self) -> Int[Tensor, " batch"]:
         """Position of each row's last prompt token."""
-        behind = self.prompt.flip(1).int().argmax(1)
-        return self.prompt.shape[1] - 1 - behind
+        return _last(self.prompt)
+
+    @property
+    def shown(self) -> Bool[Tensor, "batch seq"]:
+        """Whether a photo stands at or before each token, or in the cache."""
+        cached = self.has_image & ~self.image_tokens.any(1)
+        return (self.image_tokens.cumsum(1) > 0) | cached[:, None]
+
+    def decided(self, margins: Float[Tensor, " batch"]) -> None:
+        """Tell whoever reads margins (see `margins_read`) how an edit decided.
+
+        Args:
+            margins: Above 0 in rows where it acts on what comes next, -inf where it does not look.
+        """
+        told = _MARGINS.get()
+        if told is not None:
+            told.append(margins)
 
 
 Edit = Callable[[Tensor, Pass], Tensor]
+
+_MARGINS: ContextVar[list[Tensor] | None] = ContextVar("margins", default=None)
+
+
+@contextmanager
+def margins_read() -> Iterator[list[Tensor]]:
+    """Collect by how much edits decide to act in the passes of the block.
+
+    Yields:
+        Filled by each decision of each pass, in their order: one tensor (batch,), gradients
+        included, as `Pass.decided` was told.
+    """
+    told: list[Tensor] = []
+    before = _MARGINS.set(told)
+    try:
+        yield told
+    finally:
+        _MARGINS.reset(before)
+
 
 _PROMPT: ContextVar[Tensor | None] = ContextVar("prompt", default=None)
 
@@ -206,7 +243,13 @@ def bypassed() -> Iterator[None]:
 
 
 @contextmanager
-def edited(model: Any, layout: Layout, edits: Mapping[str, Sequence[Edit]]) -> Iterator[None]:
+def edited(
+    model: Any,
+    layout: Layout,
+    edits: Mapping[str, Sequence[Edit]],
+    *,
+    reply_mark: Sequence[int] = (),
+) -> Iterator[None]:
     """Change what some language layers are given while the block runs.
 
     All paths are resolved before the model is touched, and every hook is removed on the way out,
@@ -218,6 +261,8 @@ def edited(model: Any, layout: Layout, edits: Mapping[str, Sequence[Edit]]) -> I
         layout: Of its family.
         edits: Path of a language layer -> what to do with its input (batch, seq, width), one after
             the other.
+        reply_mark: Tokens behind which a reply begins, so that edits see where turns end; none for
+            prompts of one turn.
 
     Raises:
         LayoutError: If a path is not one of the language layers; inside the block, if the model is
@@ -231,7 +276,7 @@ def edited(model: Any, layout: Layout, edits: Mapping[str, Sequence[Edit]]) -> I
             f"{type(model).__name__} has no language layer at {', '.join(wrong)}; "
             f"expected {known[0]} to {known[-1]}"
         )
-    passes = _Passes(model, layout)
+    passes = _Passes(model, layout, reply_mark)
 
     def change(chosen: Sequence[Edit]) -> Any:
         def hook(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
@@ -272,7 +317,8 @@ _OPEN: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
 class _Passes:
     """The pass under way, from what the top model is called with."""
 
-    def __init__(self, model: Any, layout: Layout) -> None:
+    def __init__(self, model: Any, layout: Layout, reply_mark: Sequence[int]) -> None:
+        self._mark = tuple(reply_mark)
         self._signature = inspect.signature(model.forward)
         self._image_token = getattr(model.config, layout.image_token_id)
         self._now: Pass | None = None
@@ -320,13 +366,31 @@ class _Passes:
             if rest:
                 raise ValueError(f"asking: expected {len(forms)} rows, got {len(ids)}")
             forms = tuple(form for form in forms for _ in range(times))
-        self._now = Pass(tokens, image_tokens, prompt & tokens, prefill, has_image, forms)
+        prompt = prompt & tokens
+        ends = _turn_ends(ids, prompt, self._mark) if prefill else torch.zeros_like(prompt)
+        self._now = Pass(tokens, image_tokens, prompt, prefill, has_image, ends, forms)
 
     def end(self, model: nn.Module, args: Any, output: Any) -> None:
         now, self._now = self._now, None
         cache = getattr(output, "past_key_values", None)
         if now is not None and cache is not None:
             self._seen[cache] = now.has_image
+
+
+def _last(where: Tensor) -> Tensor:
+    """Position of the last True of each row; the last position where there is none, (batch,)."""
+    return where.shape[1] - 1 - where.flip(1).int().argmax(1)
+
+
+def _turn_ends(ids: Tensor, prompt: Tensor, mark: tuple[int, ...]) -> Tensor:
+    """True where the mark ends within a prompt; without one, on the prompt's last token."""
+    ends = torch.zeros_like(prompt)
+    if mark and ids.shape[1] >= len(mark):
+        found = (ids.unfold(1, len(mark), 1) == ids.new_tensor(mark)).all(-1)
+        ends[:, len(mark) - 1 :] = found
+    ends = ends & prompt
+    last = torch.zeros_like(prompt).scatter(1, _last(prompt)[:, None], True)
+    return torch.where(ends.any(1, keepdim=True), ends, last)
 
 
 def _tokens(mask: Any, ids: Tensor, past: int) -> Tensor:

@@ -12,6 +12,7 @@ from unsee.errors import ConfigError
 Describe, InContext, Turns = (ATTACKS.get(name) for name in ("describe", "in_context", "turns"))
 Prefix, Jailbreak = (ATTACKS.get(name) for name in ("prefix", "jailbreak"))
 Prefill, Rewording = (ATTACKS.get(name) for name in ("prefill", "rewording"))
+Reordering = ATTACKS.get("reordering")
 
 
 def nobody(records):
@@ -41,6 +42,22 @@ def test_rewordings_are_others_of_the_same_topic(tiny_vlm, split, asked):
     assert second[1].question == "Which animal?"
     own = [replace(asked[1], question="What pet?")]
     assert posed(Rewording(), tiny_vlm, split, own)["wording 1"][0].question == "Which animal?"
+
+
+def test_words_come_in_another_order_and_the_mark_stays_at_the_end(tiny_vlm, split, asked):
+    found = posed(Reordering(), tiny_vlm, split, asked)
+    assert [r.question for r in found["halves"]] == [
+        "the name Tell me.",
+        "the pet Tell me.",
+        "has Ada What pet?",
+    ]
+    for record, own in zip(found["words"], asked, strict=True):
+        assert sorted(record.question[:-1].split()) == sorted(own.question[:-1].split())
+        assert record.question[-1] == own.question[-1]
+        assert (record.image, record.answer) == (own.image, own.answer)
+    assert [r.question for r in found["words"]] != [r.question for r in asked]
+    again = posed(Reordering(), tiny_vlm, split, asked[::-1])["words"]
+    assert again == list(found["words"])[::-1]
 
 
 def test_an_answer_begins_as_the_statement_with_a_gap_does(tiny_vlm, split, asked):

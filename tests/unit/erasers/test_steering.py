@@ -7,11 +7,12 @@ import torch
 
 from unsee.answering import answer_logprobs, generate_answers
 from unsee.data.collate import encode
+from unsee.data.records import Record, Turn
 from unsee.erasers.gates import share_of_each, threshold, unit_rms
 from unsee.erasers.protocol import erased
 from unsee.erasers.steering import Plan, Steering
 from unsee.errors import ArtifactError, LayoutError
-from unsee.models.hooks import asking, edited
+from unsee.models.hooks import asking, edited, margins_read
 from unsee.states import last_states
 
 PLAN = Plan(
@@ -367,3 +368,122 @@ def test_a_subject_at_the_size_of_llava_1_5_7b_takes_at_most_1_1_mb(gate, scope)
     )
     size = sum(tensor.numel() * tensor.element_size() for tensor in eraser.tensors().values())
     assert 0.5e6 < size <= 1.1e6
+
+
+@pytest.fixture
+def talk(small_split):
+    """The photo in the first turn and a question in the second; and an answer that has begun."""
+    photo = small_split.forget[0].image
+    return (
+        Record("Ada", None, "Who is this?", "", before=(Turn("Glasses?", "yes", photo),)),
+        Record("Ada", photo, "Who is this?", "", opening="The name is"),
+    )
+
+
+def turns_of(vlm, record):
+    """States at the ends of a record's turns at layer 1, in their order."""
+    path = vlm.layout.language_layer_paths(vlm.model)[1]
+    found = []
+
+    def note(hidden, now):
+        found.append((now, hidden))
+        return hidden
+
+    batch = encode(vlm, [record], answers=False, side="left")
+    from unsee.data.collate import reply_mark
+
+    with (
+        edited(vlm.model, vlm.layout, {path: [note]}, reply_mark=reply_mark(vlm)),
+        torch.no_grad(),
+    ):
+        vlm.model(**batch.inputs(), use_cache=False)
+    ((now, hidden),) = found
+    return hidden[0][now.turn_ends[0]], now
+
+
+def fires_on(vlm, wanted, others, **more):
+    """An eraser whose gate fires on one state and not on others."""
+    states = unit_rms(torch.cat([wanted[None], others]))
+    centred = states - states.mean(0)
+    weights = torch.linalg.pinv(centred)[:, 0]
+    eraser = steering(vlm, weights=weights[None, None], **more)
+    bias = -(weights @ states.mean(0))
+    return replace(eraser, biases=bias[None, None], scores=((LOW / 100,),))
+
+
+def pushed(vlm, record, eraser):
+    """Which tokens of a prompt are moved at the input of layer 1."""
+    _, plain, _, _ = inputs_of_layers(vlm, [record])
+    _, moved, _, _ = inputs_of_layers(vlm, [record], eraser)
+    return (moved - plain).abs().amax(-1)[0] > 1e-4
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_each_turn_decides_about_its_own_tokens(tiny_vlm, talk, number):
+    ends, now = turns_of(tiny_vlm, talk[0])
+    eraser = fires_on(tiny_vlm, ends[number], ends[[1 - number]])
+    first = int(now.turn_ends[0].int().argmax())
+    places = torch.arange(now.tokens.shape[1])
+    wanted = places <= first if number == 0 else places > first
+    assert torch.equal(pushed(tiny_vlm, talk[0], eraser), wanted & now.prompt[0])
+    # As published: the last prompt token decides about all of them.
+    last = replace(eraser, plan=replace(eraser.plan, reads="last"))
+    expected = now.prompt[0] if number == 1 else torch.zeros_like(now.prompt[0])
+    assert torch.equal(pushed(tiny_vlm, talk[0], last), expected)
+
+
+def test_what_has_begun_goes_with_the_turn_it_answers(tiny_vlm, talk):
+    (end,), now = turns_of(tiny_vlm, talk[1])
+    last = last_states(tiny_vlm, talk[1:], [1])[0]
+    eraser = fires_on(tiny_vlm, end, last)
+    assert not now.turn_ends[0, -1]
+    assert torch.equal(pushed(tiny_vlm, talk[1], eraser), now.prompt[0])
+    last = replace(eraser, plan=replace(eraser.plan, reads="last"))
+    assert not pushed(tiny_vlm, talk[1], last).any()
+
+
+def test_a_turn_behind_the_cache_is_read_like_one_in_a_whole_prompt(tiny_vlm, talk):
+    """The question of the second turn, asked on the cache of the first, gives the same answer."""
+    from transformers import DynamicCache
+
+    ends, now = turns_of(tiny_vlm, talk[0])
+    eraser = fires_on(tiny_vlm, ends[1], ends[[0]])
+    batch = encode(tiny_vlm, talk[:1], answers=False, side="left")
+    cut = int(now.turn_ends[0].int().argmax()) + 1
+    with erased(tiny_vlm, [eraser]), torch.no_grad():
+        whole = tiny_vlm.model(**batch.inputs(), use_cache=False).logits[0, -1]
+        cache = DynamicCache()
+        inputs = {
+            name: value[:, :cut] if value.shape[:2] == batch.input_ids.shape else value
+            for name, value in batch.inputs().items()
+        }
+        tiny_vlm.model(**inputs, past_key_values=cache, use_cache=True)
+        parts = tiny_vlm.model(input_ids=batch.input_ids[:, cut:], past_key_values=cache)
+    torch.testing.assert_close(parts.logits[0, -1], whole, atol=1e-4, rtol=0)
+
+
+def test_margins_are_told_of_the_turn_that_is_asked_last(tiny_vlm, firing, mixed, talk):
+    def read(eraser, records):
+        batch = encode(tiny_vlm, records, answers=False, side="left")
+        with erased(tiny_vlm, [eraser]), margins_read() as told, torch.no_grad():
+            tiny_vlm.model(**batch.inputs(), use_cache=False)
+        (margins,) = told
+        return margins
+
+    found = read(firing, mixed)
+    assert [bool(margin > 0) for margin in found] == [True, False, True, False]
+    assert found[3] == -torch.inf
+    ends, _ = turns_of(tiny_vlm, talk[0])
+    for number, wanted in ((0, False), (1, True)):
+        eraser = fires_on(tiny_vlm, ends[number], ends[[1 - number]])
+        assert bool(read(eraser, talk[:1]) > 0) == wanted
+    linear = replace(firing, plan=replace(PLAN, gate="published", layers=(1,)), scores=())
+    states = last_states(tiny_vlm, mixed, [1])[:, 0]
+    expected = (states @ firing.weights[:, 0].T).amax(1)
+    torch.testing.assert_close(read(linear, mixed)[:3], expected[:3], atol=1e-4, rtol=0)
+
+
+def test_an_eraser_of_before_turns_were_read_is_restored(tiny_vlm, firing):
+    table = firing.table()
+    del table["plan"]["reads"]
+    assert Steering.restored(table, firing.tensors()).plan == firing.plan

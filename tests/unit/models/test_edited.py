@@ -5,9 +5,10 @@ import torch
 from transformers import DynamicCache
 
 from unsee.answering import answer_logprobs
-from unsee.data.collate import encode
+from unsee.data.collate import encode, reply_mark
+from unsee.data.records import Record, Turn
 from unsee.errors import LayoutError
-from unsee.models.hooks import edited, scoring
+from unsee.models.hooks import bypassed, edited, margins_read, scoring
 
 
 def paths(vlm):
@@ -18,7 +19,7 @@ def paths(vlm):
 def listen(tiny_vlm):
     """Runs something under edits that only write down the passes; returns these."""
 
-    def run(work, layers=(0,)):
+    def run(work, layers=(0,), **more):
         seen = []
 
         def note(hidden, now):
@@ -26,7 +27,7 @@ def listen(tiny_vlm):
             return hidden
 
         where = {paths(tiny_vlm)[layer]: [note] for layer in layers}
-        with edited(tiny_vlm.model, tiny_vlm.layout, where), torch.no_grad():
+        with edited(tiny_vlm.model, tiny_vlm.layout, where, **more), torch.no_grad():
             work()
         return seen
 
@@ -65,6 +66,88 @@ def test_a_pass_tells_tokens_photos_and_the_last_prompt_token(tiny_vlm, listen, 
     assert now.has_image.tolist() == [True, True, False]
     assert now.last.tolist() == [mixed.input_ids.shape[1] - 1] * 3
     assert hidden.shape[:2] == mixed.input_ids.shape
+
+
+@pytest.fixture
+def talk(small_split):
+    """A conversation of two turns, a plain question, and one whose answer has begun."""
+    photo = small_split.forget[0].image
+    return (
+        Record("Ada", None, "Who is this?", "", before=(Turn("Glasses?", "yes", photo),)),
+        Record("Ada", photo, "Who is this?", ""),
+        Record("Ada", photo, "Who is this?", "", opening="The name is"),
+        Record("", None, "Who are you?", "", before=(Turn("Who?", "no"), Turn("And?", "yes"))),
+    )
+
+
+def test_turns_end_where_replies_begin(tiny_vlm, listen, talk):
+    mark = reply_mark(tiny_vlm)
+    batch = encode(tiny_vlm, talk, answers=False, side="left")
+    ((now, _),) = listen(lambda: tiny_vlm.model(**batch.inputs()), reply_mark=mark)
+    assert now.turn_ends.sum(1).tolist() == [2, 1, 1, 3]
+    tokenizer = tiny_vlm.processor.tokenizer
+    for ids, ends in zip(batch.input_ids, now.turn_ends, strict=True):
+        for place in ends.nonzero()[:, 0].tolist():
+            assert tokenizer.decode(ids[: place + 1]).endswith("ASSISTANT:")
+    last = batch.input_ids.shape[1] - 1
+    assert now.turn_ends[:, last].tolist() == [True, True, False, True]
+    # A photo that is shown in the first turn is seen from there on.
+    first = int(now.image_tokens[0].int().argmax())
+    assert now.shown[0].tolist() == [place >= first for place in range(last + 1)]
+    assert not now.shown[3].any()
+    # Where nobody says how a turn ends, the last token of the prompt is the only end.
+    ((plain, _),) = listen(lambda: tiny_vlm.model(**batch.inputs()))
+    assert plain.turn_ends.nonzero().tolist() == [[row, last] for row in range(4)]
+
+
+def test_turns_of_scored_prompts_and_of_what_goes_on_end_too(tiny_vlm, listen, talk):
+    mark = reply_mark(tiny_vlm)
+    seen = listen(lambda: answer_logprobs(tiny_vlm, talk[:3]), reply_mark=mark)
+    ends = seen[0][0].turn_ends
+    assert sorted(ends.sum(1).tolist()) == [1, 1, 2]
+    assert not (ends & ~seen[0][0].prompt).any()
+
+    def write():
+        batch = encode(tiny_vlm, talk[:1], answers=False, side="left")
+        out = tiny_vlm.model(**batch.inputs(), past_key_values=DynamicCache(), use_cache=True)
+        for more in ([[60]], [[60, 61, *mark]], [[60, 61]]):
+            tiny_vlm.model(input_ids=torch.tensor(more), past_key_values=out.past_key_values)
+
+    _, word, turn, begun = (now for now, _ in listen(write, reply_mark=mark))
+    assert not word.turn_ends.any()
+    assert turn.turn_ends[0].tolist() == [False] * (1 + len(mark)) + [True]
+    assert turn.shown.all()
+    assert begun.turn_ends[0].tolist() == [False, True]
+
+
+def test_a_family_of_one_turn_has_no_mark(tiny_vlm):
+    from dataclasses import replace
+
+    assert tiny_vlm.processor.tokenizer.decode(reply_mark(tiny_vlm)).strip() == "ASSISTANT:"
+    tiny_vlm.layout = replace(tiny_vlm.layout, converses=False)
+    assert reply_mark(tiny_vlm) == ()
+
+
+def test_margins_are_told_to_who_reads_them_with_their_gradients(tiny_vlm, mixed):
+    path = paths(tiny_vlm)[1]
+
+    def edit(hidden, now):
+        if now.prefill:
+            now.decided(hidden[:, -1].sum(1))
+        return hidden
+
+    inputs = mixed.inputs()
+    pixels = inputs["pixel_values"].clone().requires_grad_(True)
+    with edited(tiny_vlm.model, tiny_vlm.layout, {path: [edit]}):
+        tiny_vlm.model(**inputs)
+        with margins_read() as told:
+            tiny_vlm.model(**{**inputs, "pixel_values": pixels})
+            with bypassed():
+                tiny_vlm.model(**inputs)
+        tiny_vlm.model(**inputs)
+    assert [margins.shape for margins in told] == [(3,)]
+    told[0].sum().backward()
+    assert pixels.grad.abs().max() > 0
 
 
 def test_answers_behind_a_prompt_are_no_prompt_where_they_are_scored(tiny_vlm, listen, small_split):
