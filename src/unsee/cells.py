@@ -27,6 +27,8 @@ from unsee.settings import resolve
 from unsee.sources import gold_of, open_model, request_of
 
 CELL = "cell.json"
+# A cell of another format is measured again; its runs are not made again.
+FORMAT = 2
 REFERENCES = "references"
 SYSTEM_PROMPT = "system_prompt"
 # Put before every question: not every family's chat template takes a turn of the system's.
@@ -100,7 +102,7 @@ def run_cell(cell: Cell, out: Path, references: Path, threads: int | None = None
     if threads is not None:
         torch.set_num_threads(threads)
     folder = out / cell.key
-    if (folder / CELL).exists():
+    if _format(folder / CELL) == FORMAT:
         return ""
     try:
         vlm, gold = _opened(cell.recipe.model), _gold(cell)
@@ -109,7 +111,7 @@ def run_cell(cell: Cell, out: Path, references: Path, threads: int | None = None
             measured = (_told if cell.instruction else _forgotten)(
                 cell, vlm, gold, request, folder, references
             )
-            atomic_write_json(folder / CELL, {"job": cell.job, **measured})
+            atomic_write_json(folder / CELL, {"format": FORMAT, "job": cell.job, **measured})
     except UnseeError as error:
         return str(error)
     return ""
@@ -129,6 +131,14 @@ def read_cell(cell: Cell, out: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError) as error:
         raise ArtifactError(f"{path}: damaged ({error}); remove its folder and go on") from error
     return found
+
+
+def _format(path: Path) -> int | None:
+    """Format of a finished cell; None where there is none that can be read."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8")).get("format")
+    except (OSError, ValueError, AttributeError):
+        return None
 
 
 def asked(recipe: Recipe, vlm: VLM, references: Path) -> Request:

@@ -74,6 +74,17 @@ def test_what_is_done_is_not_done_again(recipe, table):
     assert short["rows"]["vkd"] == table["rows"]["vkd"]
 
 
+def test_a_cell_of_another_format_is_measured_again_and_its_run_kept(recipe, table):
+    runs = recipe.parent / "runs"
+    cell = next(p for p in runs.rglob("cell.json") if p.parent.name.startswith("ga-"))
+    whole = json.loads(cell.read_text())
+    weights = (cell.parent / "run-0" / "manifest.json").stat().st_mtime_ns
+    cell.write_text(json.dumps({**whole, "format": 0, "models": {}}))
+    unsee("compare", recipe, "--jobs", 1, "--quiet", "--rows", "none,ascent")
+    assert json.loads(cell.read_text())["models"] == whole["models"]
+    assert (cell.parent / "run-0" / "manifest.json").stat().st_mtime_ns == weights
+
+
 def test_runs_in_processes_come_to_the_same(recipe, table, tmp_path):
     words = ["--rows", "none,ascent", "--out", tmp_path / "runs", "--results", tmp_path / "t"]
     unsee("compare", recipe, "--jobs", 2, "--quiet", *words)
