@@ -233,7 +233,8 @@ def _report(found: Evidence, folder: Path) -> list[Check]:
     figures = {figure.name: figure for figure in found.of(Figure)}
     said = f"{len(figures)} are what their samples come to"
     if bare := closing.without_samples:
-        said += f"; {len(bare)} without samples here: {', '.join(bare)}"
+        kinds = sorted({name.rpartition(", ")[2] for name in bare})
+        said += f"; {len(bare)} without samples here: {', '.join(kinds)}"
     checks += _held("figures", list(_figures(found, report, figures)), said)
     checks += _held(
         "summary", list(_summary(report)), "what the figures come to, and the verdict with it"
