@@ -5,43 +5,35 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from unsee import report as reports
-from unsee.answering import LONGEST
-from unsee.artifacts import check_run, locked, read_stack, run_fingerprint, versions
+from unsee.artifacts import check_run, locked, read_stack, run_fingerprint
 from unsee.artifacts.files import MANIFEST
 from unsee.attacks.protocol import Attack, Detects
 from unsee.audit.attacking import ATTACKED_SET, Campaign
 from unsee.audit.control import AUTO, Control, as_asked, under_control
 from unsee.audit.control import hidden as hide
 from unsee.audit.evidence import gathered
-from unsee.audit.examples import examples
-from unsee.audit.published import Published, published_of
+from unsee.audit.inquiry import Inquiry
+from unsee.audit.published import published_of
+from unsee.audit.reporting import report_of
 from unsee.audit.runs import (
     artifact_of,
     changed_parts,
     changed_tensors,
-    cost_of,
     erasers_key,
     identities,
-    method_used,
 )
-from unsee.audit.scoring import Scored, distances, score, score_answers, text_logits
-from unsee.data.records import SETS, Record, Split
+from unsee.audit.scoring import Scored, text_logits
+from unsee.data.records import SETS, Split
 from unsee.erasers.storage import under_artifacts
 from unsee.errors import ConfigError, DataError
-from unsee.metrics.summary import Reference, summarise
 from unsee.models.load import VLM
-from unsee.replies import ANSWERS, Replies, dtype_name
 from unsee.report import Report, evidence, html, markdown, signing
-from unsee.report.schema import ModelName, ModelScores, Summary
-from unsee.report.schema import Request as ReportedRequest
+from unsee.report.schema import ModelName
 from unsee.requests import Request
-
-_GOLD_NOT_SCORED = {"bystander": "gold never knew the other draws' candidates either"}
 
 Progress = Callable[[str, int, int], None]
 
@@ -133,7 +125,7 @@ def audit(
         if cache is not None:
             cache.mkdir(mode=0o700, parents=True, exist_ok=True)
         made = _made(control, vlm, asked.split, cache or out, seed, progress)
-        inquiry = _Inquiry(asked, sets, out, cache, batch_size, progress, seed, told, published)
+        inquiry = Inquiry(asked, sets, out, cache, batch_size, progress, seed, told, published)
         campaign = Campaign(
             vlm,
             asked.split,
@@ -160,7 +152,7 @@ def audit(
             campaign.attack(gold, "gold")
         _attack_control(campaign, vlm, hidden, hiding, made)
 
-        result = _report(
+        result = report_of(
             vlm,
             asked,
             scored,
@@ -221,72 +213,6 @@ def _write(report: Report, out: Path) -> bytes:
     return file.read_bytes()
 
 
-@dataclass(frozen=True)
-class _Inquiry:
-    """What is asked of every model, and where replies are kept."""
-
-    asked: Request
-    sets: Mapping[str, Sequence[Record]]
-    out: Path | None
-    cache: Path | None
-    batch_size: int
-    progress: Progress | None
-    seed: int
-    told: Callable[[ModelName, Scored], None] | None
-    published: Published | None
-    own: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
-
-    def score(self, vlm: VLM, name: ModelName, mark: str = "") -> Scored:
-        """Answers and scores of one model; `mark` tells of the erasers that it runs under."""
-        reasons = dict(self.asked.not_scored) | (_GOLD_NOT_SCORED if name == "gold" else {})
-        found = score(
-            self.replies(vlm, name, mark),
-            self.sets,
-            known=self.asked.known,
-            not_scored=reasons,
-            seed=self.seed,
-        )
-        if self.told is not None:
-            self.told(name, found)
-        if self.published is not None:
-            longest = self.published.max_new_tokens
-            replies = self.replies(vlm, name, mark, max_new_tokens=longest)
-            self.own[name] = self.published.scores(replies)
-        return found
-
-    def as_published(self) -> dict[str, Any]:
-        """What the report says of a benchmark's own scores; nothing where none was asked for."""
-        if self.published is None:
-            return {}
-        self.published.between(self.own)
-        return {"published": self.own}
-
-    def floor(self, vlm: VLM) -> Scored:
-        """How often the base gives the subjects' answers on photos of strangers."""
-        return score_answers(self.replies(vlm, "base"), self.asked.floor, seed=self.seed)
-
-    def replies(
-        self,
-        vlm: VLM,
-        name: str,
-        mark: str = "",
-        progress: Progress | None = None,
-        max_new_tokens: int = LONGEST,
-    ) -> Replies:
-        """Replies of one model; those of base and gold are kept where other audits find them."""
-        shared = name in ("base", "gold")
-        folder = self.cache if self.cache is not None and shared else self.out
-        return Replies(
-            vlm,
-            name=name,
-            path=folder / ANSWERS if folder is not None else None,
-            mark=mark,
-            batch_size=self.batch_size,
-            max_new_tokens=max_new_tokens,
-            progress=progress or self.progress,
-        )
-
-
 def _made(
     control: str | os.PathLike[str] | None,
     vlm: VLM,
@@ -333,70 +259,6 @@ def _changed(vlm: VLM, runs: Sequence[Path], erased: VLM | None) -> Iterator[VLM
         return
     with under_artifacts(vlm, runs):
         yield vlm
-
-
-def _report(
-    vlm: VLM,
-    asked: Request,
-    scored: Mapping[ModelName, Scored],
-    floor: Scored | None,
-    attacked: Mapping[str, Mapping[str, Any]],
-    *,
-    manifests: Sequence[Mapping[str, Any]],
-    request_fields: Mapping[str, Any],
-    seed: int,
-    command: str,
-    embed_photos: bool,
-    data: dict[str, Any],
-) -> Report:
-    reference: Reference = "gold" if "gold" in scored else "strangers" if floor else "none"
-    summary = summarise(
-        scored["base"].scores,
-        scored.get("erased", scored["base"]).scores,
-        scored["gold"].scores if "gold" in scored else floor.scores if floor else {},
-        reference=reference,
-        scope=asked.scope,
-    )
-    summary["left_out"] = {**summary["left_out"], **asked.not_measurable}
-    checked = Summary.model_validate(summary)
-    apart = distances(scored, asked.split.audit, seed=seed)
-    models: dict[ModelName, ModelScores] = {
-        name: ModelScores.model_validate(
-            {
-                "scores": {
-                    set_: {**cells, **apart.get(name, {}).get(set_, {})}
-                    for set_, cells in found.scores.items()
-                },
-                "attacks": attacked.get(name, {}),
-            }
-        )
-        for name, found in scored.items()
-    }
-    wanted = ReportedRequest.model_validate(
-        {"subjects": list(asked.subjects), "scope": asked.scope}
-        | dict(asked.description)
-        | dict(request_fields)
-    )
-    last = manifests[-1] if manifests else None
-    method = method_used(manifests, changed="erased" in scored)
-    return Report(
-        command=command,
-        versions=versions(),
-        device=f"{vlm.device.type}, {dtype_name(vlm)}",
-        seeds=list(last["seeds"]) if last is not None else [seed],
-        request=wanted,
-        method=method,
-        models=models,
-        summary=checked,
-        verdict=reports.verdict(checked, models, wanted, method.kind),
-        cost=cost_of(manifests),
-        examples=examples(
-            asked.split.audit,
-            {name: found.answers for name, found in scored.items()},
-            photos=embed_photos,
-        ),
-        data=data,
-    )
 
 
 def _identical(
