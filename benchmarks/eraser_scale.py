@@ -42,8 +42,8 @@ from unsee.erasers.mllmeraser import MLLMEraser
 from unsee.erasers.protocol import erased
 from unsee.erasers.steering import Gate, Steering
 from unsee.methods.vkd import VKD
-from unsee.models.hooks import Edit, Pass
 from unsee.models.load import VLM, load
+from unsee.models.passes import Edit, Pass
 from unsee.models.restore import restored
 from unsee.train import train
 from unsee.world import materialise

@@ -12,8 +12,8 @@ from torch import Tensor
 from unsee.data.collate import Batch, Side, encode
 from unsee.data.records import Record
 from unsee.losses import IGNORED_LABEL, answer_token_logprobs
-from unsee.models.hooks import asking, scoring
 from unsee.models.load import VLM
+from unsee.models.passes import asking, scoring
 from unsee.prefill import in_asking_order, prefilled
 
 Progress = Callable[[int, int], None]

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from unsee.data.collate import IGNORED_LABEL, answer_ids, encode, prompt
 from unsee.data.records import Record
-from unsee.models.hooks import asking, captured, scoring
+from unsee.models.hooks import captured
 from unsee.models.load import VLM
+from unsee.models.passes import asking, scoring
 
 
 def lens(vlm: VLM, states: Float[Tensor, "row width"]) -> Float[Tensor, "row vocab"]:

@@ -14,8 +14,9 @@ from unsee.data.collate import asked_length, encode
 from unsee.data.images import Photo
 from unsee.data.records import Record
 from unsee.errors import LayoutError
-from unsee.models.hooks import Pass, captured, edited
+from unsee.models.hooks import captured, edited
 from unsee.models.load import VLM
+from unsee.models.passes import Pass
 
 At = Literal["input", "output"]
 _CACHED_PICTURES = 512

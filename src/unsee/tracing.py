@@ -15,8 +15,9 @@ from unsee.answering import answer_logits
 from unsee.data.collate import encode
 from unsee.data.records import Record
 from unsee.losses import sequence_logprob
-from unsee.models.hooks import Edit, Pass, captured, edited, replaced
+from unsee.models.hooks import captured, edited, replaced
 from unsee.models.load import VLM
+from unsee.models.passes import Edit, Pass
 
 
 def causal_effects(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from unsee.data.images import Photo
-from unsee.data.records import Record, Split
+from unsee.data.records import Record, Split, in_sets
 from unsee.erasers.protocol import Fits, erased
 from unsee.errors import DataError
 from unsee.method import Progress, Surgery
@@ -86,11 +86,7 @@ def rehearsal(request: Request, *, seed: int = 0) -> Request:
             visible=visible,
             retain=retain,
             general=general,
-            audit={
-                name: tuple(replace(record, set=name) for record in records)
-                for name, records in asked.items()
-                if records
-            },
+            audit=in_sets(asked),
             subjects=split.subjects,
         ),
     )

@@ -2,7 +2,8 @@
 
 What is left of those to be forgotten (`forget_gap`, lower is better) and what is left of everything
 else (`keep`, higher is better). Trials are drawn by the tree-structured Parzen estimator (Bergstra
-et al. 2011), as `optuna` has it for several objectives, from the space that a method declares.
+et al. 2011), as `optuna` has it for several objectives, from the space that a method declares. The
+first trial is the method's own defaults.
 """
 
 import json
@@ -165,7 +166,7 @@ def tune(
         for number in range(len(done), trials):
             if progress is not None:
                 progress("trials", number, trials)
-            drawn = _drawn(space, done, seed)
+            drawn = _drawn(space, done, seed) if done else _defaults(method, space)
             started = time.monotonic()
             if minutes is not None and done and started - began + 2 * longest > 60 * minutes:
                 break
@@ -185,6 +186,18 @@ def _tried(yardstick: Yardstick, method: Settings, trial: Trial, seed: int) -> T
     except UnseeError as error:
         return replace(trial, without=str(error))
     return replace(trial, summary=found.summary, without=found.collapsed, seconds=found.seconds)
+
+
+def _defaults(method: type[Settings], space: Space) -> dict[str, Any]:
+    """A method's own settings; for one outside the space, such as steps left open, a middle one."""
+    chosen = {}
+    for name, span in space.items():
+        own = method.model_fields[name].default
+        if isinstance(span, tuple):
+            chosen[name] = own if own in span else span[(len(span) - 1) // 2]
+        else:
+            chosen[name] = min(span.high, max(span.low, own))
+    return chosen
 
 
 def _drawn(space: Space, done: Sequence[Trial], seed: int) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from unsee.cli import app
 from unsee.errors import ArtifactError, ConfigError, DataError
 from unsee.methods.ga import GA
 from unsee.methods.grad_diff import GradDiff
+from unsee.settings import Span
 from unsee.trials import rehearsal
 from unsee.tune import Trial, Tuned, tune
 
@@ -38,6 +39,16 @@ def test_trials_differ_are_judged_on_both_and_leave_the_model_alone(knowing, ask
         assert trial.without or 0 <= trial.summary["keep"] <= 1
     assert all(torch.equal(before[n], t) for n, t in knowing.model.state_dict().items())
     assert tuned.settings == {**FIXED, **tuned.knee.settings}
+
+
+def test_the_first_trial_is_the_methods_own_defaults(knowing, asked, tmp_path, monkeypatch):
+    tuned = tune(knowing, asked, method=GradDiff, fixed=FIXED, trials=1, out=tmp_path / "own")
+    own = GradDiff()
+    assert settings_of(tuned) == [{"lr": own.lr, "retain_weight": own.retain_weight}]
+    monkeypatch.setattr(GradDiff, "space", {"lr": Span(1e-4, 1e-3), "steps": (1, 2, 3)})
+    fixed = {"variants": 2, "checkpoint_every": 0}
+    tuned = tune(knowing, asked, method=GradDiff, fixed=fixed, trials=1, out=tmp_path / "outside")
+    assert settings_of(tuned) == [{"lr": 1e-4, "steps": 2}]
 
 
 def test_going_on_gives_what_one_go_gives(knowing, asked, tmp_path):

@@ -22,8 +22,9 @@ from unsee.data.collate import Batch, encode
 from unsee.data.images import Photo
 from unsee.data.records import Record
 from unsee.errors import ConfigError
-from unsee.models.hooks import is_edited, margins_read
+from unsee.models.hooks import is_edited
 from unsee.models.load import VLM
+from unsee.models.passes import margins_read
 from unsee.perturb import pgd, pictures, pixel_space
 from unsee.settings import Settings
 

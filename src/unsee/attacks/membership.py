@@ -25,8 +25,8 @@ from unsee.data.collate import IGNORED_LABEL, encode
 from unsee.data.records import Record
 from unsee.losses import answer_token_logprobs, answer_token_zscores, cross_entropy
 from unsee.metrics.membership import lowest_mean, per_zlib_byte
-from unsee.models.hooks import asking, scoring
 from unsee.models.load import VLM
+from unsee.models.passes import asking, scoring
 from unsee.settings import Settings
 
 MEMBERS, OTHERS = "forget_seen", "forget_unseen"

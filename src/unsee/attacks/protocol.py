@@ -35,6 +35,7 @@ class Given:
         seed: Of whatever an attack draws.
         found: What tries found on the model under attack, so that the others are asked just so; it
             is the first to be attacked.
+        seen: What was seen of the model under attack, so that another attack need not look again.
     """
 
     split: Split
@@ -43,6 +44,7 @@ class Given:
     base: Mapping[str, Tensor] = field(default_factory=dict)
     seed: int = 0
     found: dict[Any, Any] = field(default_factory=dict)
+    seen: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

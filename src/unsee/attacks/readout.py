@@ -7,9 +7,8 @@ kind of question asked: those that people to forget and to keep have to it. Each
 token or tokens in which it parts from the others (`unsee.lens.answer_chances`).
 """
 
-from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -39,12 +38,10 @@ class _Readout(Settings):
     """
 
     group: ClassVar[Group] = "readout"
+    # Of chances, (record, layer, answer): how much each answer is worth guessing.
+    scores: ClassVar[Scores]
 
     budgets: tuple[int, ...] = Field((1, 2, 4), min_length=1)
-
-    @abstractmethod
-    def scores(self, chances: NDArray[np.float64]) -> NDArray[np.float64]:
-        """How much each answer is worth guessing, (record, answer)."""
 
     def tries(self, vlm: VLM, given: Given) -> Sequence[Try] | str:
         """A try a budget; a question whose list is too short for it is left out of it."""
@@ -55,8 +52,11 @@ class _Readout(Settings):
                 f"no kind of question has enough known answers: {longest}, and guesses would be "
                 f"right by chance in more than {MOST_BY_CHANCE:.0%}"
             )
-        looked = _Looked(lists, self.scores)
-        return [Try(f"B={budget}", read=looked.reader(budget)) for budget in self.budgets]
+        looked = given.seen.setdefault("answer chances", _Looked(lists))
+        return [
+            Try(f"B={budget}", read=looked.reader(budget, type(self).scores))
+            for budget in self.budgets
+        ]
 
 
 @ATTACKS.register("head_projection")
@@ -67,9 +67,7 @@ class HeadProjection(_Readout):
         budgets: Guesses at each answer, B; a try each.
     """
 
-    def scores(self, chances: NDArray[np.float64]) -> NDArray[np.float64]:
-        """See `metrics.readout.head_projection`."""
-        return readout.head_projection(chances)
+    scores: ClassVar[Scores] = staticmethod(readout.head_projection)
 
 
 @ATTACKS.register("probability_delta")
@@ -80,9 +78,7 @@ class ProbabilityDelta(_Readout):
         budgets: Guesses at each answer, B; a try each.
     """
 
-    def scores(self, chances: NDArray[np.float64]) -> NDArray[np.float64]:
-        """See `metrics.readout.probability_delta`."""
-        return readout.probability_delta(chances)
+    scores: ClassVar[Scores] = staticmethod(readout.probability_delta)
 
 
 @ATTACKS.register("second_difference")
@@ -93,9 +89,7 @@ class SecondDifference(_Readout):
         budgets: Guesses at each answer, B; a try each.
     """
 
-    def scores(self, chances: NDArray[np.float64]) -> NDArray[np.float64]:
-        """See `metrics.readout.second_difference`."""
-        return readout.second_difference(chances)
+    scores: ClassVar[Scores] = staticmethod(readout.second_difference)
 
 
 def answer_lists(records: Iterable[Record]) -> dict[str, tuple[str, ...]]:
@@ -113,22 +107,25 @@ def answer_lists(records: Iterable[Record]) -> dict[str, tuple[str, ...]]:
 
 @dataclass
 class _Looked:
-    """What was seen of the records; the passes through the model are made once for all budgets."""
+    """What was seen of a model; the passes through it are made once for all readouts and budgets.
+
+    Attributes:
+        lists: Known answers by topic.
+        seen: By topic, once it was looked: rows of the records, the chances of the answers in each
+            layer, and the numbers of the right ones.
+    """
 
     lists: Mapping[str, Sequence[str]]
-    scores: Scores
-    seen: dict[str, tuple[list[int], NDArray[np.float64], NDArray[np.int64]]] | None = field(
-        default=None
-    )
+    seen: dict[str, tuple[list[int], NDArray[np.float64], NDArray[np.int64]]] | None = None
 
-    def reader(self, budget: int) -> Callable[[VLM, Sequence[Record]], Reading]:
-        """Success at a budget."""
+    def reader(self, budget: int, worth: Scores) -> Callable[[VLM, Sequence[Record]], Reading]:
+        """Success at a budget, of answers in the order of what they are worth."""
 
         def read(vlm: VLM, records: Sequence[Record]) -> Reading:
             success = np.full(len(records), np.nan)
-            for topic, (rows, scores, right) in self._looked(vlm, records).items():
+            for topic, (rows, chances, right) in self._looked(vlm, records).items():
                 if budget <= MOST_BY_CHANCE * len(self.lists[topic]):
-                    success[rows] = readout.guessed(scores, right, budget)
+                    success[rows] = readout.guessed(worth(chances), right, budget)
             return Reading(success)
 
         return read
@@ -136,7 +133,6 @@ class _Looked:
     def _looked(
         self, vlm: VLM, records: Sequence[Record]
     ) -> dict[str, tuple[list[int], NDArray[np.float64], NDArray[np.int64]]]:
-        """Rows of the records, their scores, and the numbers of their right answers, by topic."""
         if self.seen is not None:
             return self.seen
         self.seen = {}
@@ -149,7 +145,6 @@ class _Looked:
             ]
             if rows and len(answers) > 1:
                 chosen = [records[row] for row in rows]
-                scores = self.scores(answer_chances(vlm, chosen, answers))
                 right = np.array([numbers[normalise(record.answer)] for record in chosen])
-                self.seen[topic] = rows, scores, right
+                self.seen[topic] = rows, answer_chances(vlm, chosen, answers), right
         return self.seen

@@ -27,8 +27,8 @@ from unsee.data.records import Record, Split
 from unsee.finetuning import FineTuned
 from unsee.losses import cross_entropy
 from unsee.method import Terms
-from unsee.models.hooks import asking, scoring
 from unsee.models.load import VLM
+from unsee.models.passes import asking, scoring
 from unsee.models.restore import restored
 from unsee.replies import records_digest
 from unsee.sampling import PairBatch, Rows

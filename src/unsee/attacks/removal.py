@@ -5,8 +5,8 @@ from typing import ClassVar
 
 from unsee.attacks import ATTACKS
 from unsee.attacks.protocol import Given, Group, Try
-from unsee.models.hooks import bypassed
 from unsee.models.load import VLM
+from unsee.models.passes import bypassed
 from unsee.settings import Settings
 
 

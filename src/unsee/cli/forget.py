@@ -6,9 +6,14 @@ from typing import Annotated, Any
 import typer
 
 from unsee.cli.session import (
+    Dataset,
     Debug,
+    General,
     Json,
     Quiet,
+    RequestFile,
+    Retain,
+    Strangers,
     command_line,
     hush,
     print_json,
@@ -29,19 +34,11 @@ def forget(
         str | None,
         typer.Option(help="People folder of those to forget, or world:A, B, C, dev, ABC."),
     ] = None,
-    request: Annotated[
-        str | None, typer.Option(help="JSON lines with subject, image, role ..., for --subject.")
-    ] = None,
-    dataset: Annotated[
-        str | None, typer.Option(help="mllmu:, clear: or unlok:PATH#SPLIT, for --subject.")
-    ] = None,
-    retain: Annotated[
-        str | None, typer.Option(help="Photos of other people whom the model knows.")
-    ] = None,
-    general: Annotated[str | None, typer.Option(help="Photos of strangers.")] = None,
-    strangers: Annotated[
-        str | None, typer.Option(help="Photos of 20 or more other strangers, to compare with.")
-    ] = None,
+    request: RequestFile = None,
+    dataset: Dataset = None,
+    retain: Retain = None,
+    general: General = None,
+    strangers: Strangers = None,
     artifact: Annotated[
         list[Path] | None,
         typer.Option(help="Run of an earlier request, to go on from; several in their order."),

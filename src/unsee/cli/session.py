@@ -45,6 +45,19 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Seed = Annotated[int, typer.Option(help="Seeds every draw.")]
+# Whose photos a verb is about; see `unsee.recipe.Recipe`.
+RequestFile = Annotated[
+    str | None,
+    typer.Option("--request", help="JSON lines with subject, image, role ..., for --subject."),
+]
+Dataset = Annotated[
+    str | None, typer.Option(help="mllmu:, clear: or unlok:PATH#SPLIT, for --subject.")
+]
+Retain = Annotated[str | None, typer.Option(help="Photos of other people whom the model knows.")]
+General = Annotated[str | None, typer.Option(help="Photos of strangers.")]
+Strangers = Annotated[
+    str | None, typer.Option(help="Photos of 20 or more other strangers, to compare with.")
+]
 
 
 def version_of(package: str) -> str:

@@ -2,7 +2,7 @@
 
 import string
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from unsee.data.images import Photo
@@ -133,3 +133,12 @@ class Split:
                 f"audit: expected sets out of {', '.join(SETS)}, got {', '.join(unknown)}; "
                 "rename or remove them"
             )
+
+
+def in_sets(records: Mapping[str, Iterable[Record]]) -> dict[str, tuple[Record, ...]]:
+    """Records that say which set they are of; sets without any are left out."""
+    named = {
+        name: tuple(replace(record, set=name) for record in asked)
+        for name, asked in records.items()
+    }
+    return {name: asked for name, asked in named.items() if asked}

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from unsee.data.images import Photo
 from unsee.data.mllmu import read_records
-from unsee.data.records import Record, Split
+from unsee.data.records import Record, Split, in_sets
 from unsee.errors import ConfigError, DataError
 
 WORLD = "world.json"
@@ -221,11 +221,7 @@ def read_split(folder: Path | str, draw: str, *, photos: int = 5, part: Part = "
         visible=tuple(visible_given),
         retain=tuple(taught_retain + _on_first(world, VISIBLE, retain, RETAIN_PHOTOS)),
         general=tuple(world.extras(STRANGERS, "train") + world.extras(REFUSALS, "train")),
-        audit={
-            name: tuple(replace(record, set=name) for record in records)
-            for name, records in audit.items()
-            if records
-        },
+        audit=in_sets(audit),
         subjects=tuple(sorted(forget)),
     )
 

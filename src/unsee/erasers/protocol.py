@@ -9,8 +9,9 @@ from torch import Tensor
 from unsee.data.collate import reply_mark
 from unsee.data.records import Split
 from unsee.errors import ArtifactError
-from unsee.models.hooks import Edit, edited
+from unsee.models.hooks import edited
 from unsee.models.load import VLM
+from unsee.models.passes import Edit
 
 Scope = Literal["visual", "both"]
 

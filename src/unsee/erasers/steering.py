@@ -12,8 +12,8 @@ from torch import Tensor
 from unsee.erasers.gates import share_of_each, threshold, unit_rms
 from unsee.erasers.protocol import Scope
 from unsee.errors import ArtifactError, LayoutError
-from unsee.models.hooks import Edit, Pass
 from unsee.models.load import VLM
+from unsee.models.passes import Edit, Pass
 
 Gate = Literal["calibrated", "published"]
 Positions = Literal["all", "last"]

@@ -102,7 +102,7 @@ class MANU(Settings):
     """
 
     kind: ClassVar[str] = "weights"
-    space: ClassVar[Space] = {"share": Span(0.002, 0.3), "level": (0.05, 0.1, 0.3)}
+    space: ClassVar[Space] = {"share": Span(0.01, 0.7), "level": (0.05, 0.1, 0.3)}
 
     parts: tuple[str, ...] = Field(("vision", "language"), min_length=1)
     share: float = Field(0.05, gt=0, lt=1)

@@ -6,17 +6,16 @@ Both pages are drawn from the JSON and add nothing to it.
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from unsee.artifacts.files import atomic_write_json, atomic_write_text
 from unsee.data.records import SETS
 from unsee.metrics.summary import forget_sets
 from unsee.report import wording
+from unsee.report.html import template
 from unsee.report.plots import Point, many_gaps
 
 Content = Mapping[str, Any]
@@ -73,7 +72,7 @@ def html(content: Content) -> str:
         for row, found in content["rows"].items()
         if all(isinstance(found["summary"][name], float) for name in ("forget_gap", "keep"))
     ]
-    return _template().render(
+    return template("comparison.html.j2").render(
         title=title(content),
         lead=lead(content),
         plot=Markup(many_gaps(points, "Forget gap against keep, a point a row")),
@@ -269,15 +268,3 @@ def _count(value: float | None, unit: str = "") -> str:
 
 def _value(value: Any) -> str:
     return json.dumps(value) if isinstance(value, str | list | dict | bool) else f"{value}"
-
-
-@cache
-def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("unsee.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("comparison.html.j2")

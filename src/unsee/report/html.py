@@ -145,7 +145,7 @@ class ExampleGroup:
 def render(report: Report) -> str:
     """Return the report as one self-contained HTML page."""
     names, more = wording.shown_names(report.request.subjects)
-    return _template().render(
+    return template("report.html.j2").render(
         report=report,
         people=wording.people(report.request.subjects),
         names=names,
@@ -181,7 +181,8 @@ def write(report: Report, path: Path | str) -> Path:
 
 
 @cache
-def _template() -> Template:
+def template(name: str) -> Template:
+    """A page's template: what is put into it is text, and what is missing is an error."""
     environment = Environment(
         loader=PackageLoader("unsee.report"),
         autoescape=True,
@@ -190,7 +191,7 @@ def _template() -> Template:
         lstrip_blocks=True,
     )
     environment.filters["together"] = _together
-    return environment.get_template("report.html.j2")
+    return environment.get_template(name)
 
 
 def _together(text: str) -> str:

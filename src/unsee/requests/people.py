@@ -6,7 +6,7 @@ from pathlib import Path
 
 from unsee.data.images import Photo
 from unsee.data.people import Person
-from unsee.data.records import Record, Split
+from unsee.data.records import Record, Split, in_sets
 from unsee.errors import ConfigError, DataError
 from unsee.metrics.answers import known_answers, normalise
 from unsee.models.load import VLM
@@ -118,11 +118,7 @@ def from_people(
         visible=visible,
         retain=kept,
         general=shown,
-        audit={
-            name: tuple(replace(record, set=name) for record in records)
-            for name, records in audit.items()
-            if records
-        },
+        audit=in_sets(audit),
         subjects=names,
     )
     reference: Reference = "strangers" if faces else "none"

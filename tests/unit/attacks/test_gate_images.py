@@ -12,8 +12,9 @@ from unsee.attacks.gate_images import gate_margins
 from unsee.attacks.pictures import opened
 from unsee.attacks.protocol import Given
 from unsee.data.collate import encode
-from unsee.models.hooks import bypassed, edited
+from unsee.models.hooks import edited
 from unsee.models.load import load
+from unsee.models.passes import bypassed
 from unsee.models.tiny import tiny_model
 
 GateImages = ATTACKS.get("gate_images")

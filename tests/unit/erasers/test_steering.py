@@ -12,7 +12,8 @@ from unsee.erasers.gates import share_of_each, threshold, unit_rms
 from unsee.erasers.protocol import erased
 from unsee.erasers.steering import Plan, Steering
 from unsee.errors import ArtifactError, LayoutError
-from unsee.models.hooks import asking, edited, margins_read
+from unsee.models.hooks import edited
+from unsee.models.passes import asking, margins_read
 from unsee.states import last_states
 
 PLAN = Plan(

@@ -8,7 +8,8 @@ from unsee.answering import answer_logprobs
 from unsee.data.collate import encode, reply_mark
 from unsee.data.records import Record, Turn
 from unsee.errors import LayoutError
-from unsee.models.hooks import bypassed, edited, margins_read, scoring
+from unsee.models.hooks import edited
+from unsee.models.passes import bypassed, margins_read, scoring
 
 
 def paths(vlm):
