@@ -32,7 +32,7 @@ from dataclasses import replace
 from typing import Annotated, Any, ClassVar
 
 import torch
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import Field, StringConstraints, field_validator
 from torch import Tensor
 
 from unsee.answering import answer_logits
@@ -238,12 +238,6 @@ class MaxEntropy(_Inside):
         return {"entropy": torch.stack([negative_entropy(scores) for scores in read]).mean()}
 
 
-def _holds_the_question(text: str) -> str:
-    if QUESTION not in text:
-        raise ValueError(f"expected a text with {QUESTION}")
-    return text
-
-
 @METHODS.register("input_rephrasing")
 class InputRephrasing(_Deletion):
     """UnLOK-VQA: fact erasure, on the questions and on the same questions in other words.
@@ -257,14 +251,18 @@ class InputRephrasing(_Deletion):
     """
 
     rephrasings: int = Field(1, ge=1)
-    texts: tuple[Annotated[str, AfterValidator(_holds_the_question)], ...] = Field(
-        (
-            "Here is something to answer: {question}",
-            "One more thing. {question}",
-            "I found this on my desk this morning and wondered. {question}",
-        ),
-        min_length=1,
+    texts: tuple[str, ...] = (
+        "Here is something to answer: {question}",
+        "One more thing. {question}",
+        "I found this on my desk this morning and wondered. {question}",
     )
+
+    @field_validator("texts")
+    @classmethod
+    def _hold_the_question(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        if not texts or any(QUESTION not in text for text in texts):
+            raise ValueError(f"expected texts with {QUESTION} in each")
+        return texts
 
     def prepare(self, vlm: VLM, split: Split, *, seed: int) -> tuple[int, Wordings]:
         """The seed of the draws, and the wordings of the request."""
