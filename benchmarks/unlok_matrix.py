@@ -3,9 +3,9 @@
     python benchmarks/unlok_matrix.py --tune [NAME ...]
     python benchmarks/unlok_matrix.py [--rows NAME ...] [--collect]
 
-The first tries settings of each objective on development people, as many trials for each, and writes
-the best into `recipes/world-NAME.toml`. The second makes the runs of `recipes/unlok.toml` that are
-not there yet, audits each under the attacks of the paper that there are, and writes
+The first tries settings of each objective on development people, as many trials for each, and
+writes the best into `recipes/world-NAME.toml`. The second makes the runs of `recipes/unlok.toml`
+that are not there yet, audits each under the attacks of the paper that there are, and writes
 `docs/results/unlok-matrix.{json,md}`; `--collect` only writes, and names the rows that are missing.
 All that is finished is kept, in `runs/tune` and beside the runs.
 """
@@ -212,8 +212,8 @@ def markdown(content: Mapping[str, Any]) -> str:
         f"Made by `{content['command']}`; raw figures in `{RESULT.name}`. Built-in world of LLaVA, "
         "draws A, B and C with seeds 0, 1 and 2, 5 photos a person. Per cent of open questions "
         "about other photos of the forgotten people that any try of an attack brings back, with "
-        "the 95 % interval (bootstrap by person). Readouts guess once (B = 1), twice and four "
-        "times; what is asked is right if the answer stands in the reply. *base* is the model "
+        "the 95 % interval (bootstrap by person). Readouts guess four answers out of those that "
+        "are known to a question (B = 4); what is asked is right if the answer stands in the reply. *base* is the model "
         "before, *gold* one that never knew; both under the same attack. Attacks in brackets have "
         "no power in any draw: base breaks under them too, or a control that merely hides is not "
         f"brought back by 20 points. Settings are the best of {TRIALS} trials each on development "
