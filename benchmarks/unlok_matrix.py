@@ -213,10 +213,11 @@ def markdown(content: Mapping[str, Any]) -> str:
         "draws A, B and C with seeds 0, 1 and 2, 5 photos a person. Per cent of open questions "
         "about other photos of the forgotten people that any try of an attack brings back, with "
         "the 95 % interval (bootstrap by person). Readouts guess four answers out of those that "
-        "are known to a question (B = 4); what is asked is right if the answer stands in the reply. *base* is the model "
-        "before, *gold* one that never knew; both under the same attack. Attacks in brackets have "
-        "no power in any draw: base breaks under them too, or a control that merely hides is not "
-        f"brought back by 20 points. Settings are the best of {TRIALS} trials each on development "
+        "are known to a question (B = 4); what is asked is right if the answer stands in the "
+        "reply. *base* is the model before, *gold* one that never knew, both under the same "
+        "attack. Attacks in brackets have no power in any draw: base breaks under them too, or a "
+        "control that merely hides is not brought back by 20 points. Settings are the best of "
+        f"{TRIALS} trials each on development "
         "people; those of vkd are its defaults.",
         "",
     ]
