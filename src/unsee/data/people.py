@@ -42,6 +42,7 @@ class Person:
             where there is no such file.
         held_out: Those of `photos` that no method may be given; None leaves it to the request,
             which holds out a share.
+        asked_only: Questions that no method may be given, on whatever photo.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Person:
     profile: Mapping[str, str] = field(default_factory=dict)
     records: tuple[Record, ...] = ()
     held_out: tuple[Photo, ...] | None = None
+    asked_only: tuple[Record, ...] = ()
 
 
 def read_people(folder: Path | str, *, beside: Collection[str] = ()) -> tuple[Person, ...]:

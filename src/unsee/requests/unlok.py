@@ -6,11 +6,12 @@ questions whose `id` is 12 and 40.
 | published | becomes |
 |---|---|
 | `src`, `pred` of those questions | `forget_seen` |
+| `rephrase` of those questions, where it is there | `forget_unseen`: no method is given them |
 | `loc`, `loc_ans` of those questions | `forget_visible`: what is to be kept on the same photos |
 | `src`, `pred`, `loc`, `loc_ans` of all others | `retain_seen` and `retain_unseen` |
 
-Left out: other questions on a photo of those to forget; the rephrased questions, photos and
-neighbour photos, which are attacks and controls without a place in a request. What is kept on the
+Left out: other questions on a photo of those to forget; the rephrased photos and neighbour photos,
+which are attacks and controls without a place in a request. What is kept on the
 same photos is kept as the base answers it. There are no strangers: `--general` is to be given.
 
 Patil et al. 2024, https://arxiv.org/abs/2505.01456. Reading the files: `unsee.data.unlok`.
@@ -64,17 +65,18 @@ def read_unlok(path: Path, split: str) -> Sides:
     ]
     if faults:
         raise DataError(*first_faults(faults))
-    left_out = {"rephrased": "rephrased questions and photos, and neighbour photos, are attacks"}
+    left_out = {"rephrased": "rephrased photos and neighbour photos are attacks and controls"}
     if dropped := len(entries) - len(forget) - len(retain):
         left_out["same photo"] = f"{dropped} other questions on a photo of those to forget"
-    other_photos = f"{NAME} has one photo a question"
+    reworded = any(person.asked_only for person in people["forget"])
+    no_words = f"{NAME} has one photo a question, and this file no field rephrase"
     return Sides(
         people,
         source=f"{where}#{split}",
         whole=True,
         left_out=left_out,
         not_scored={
-            "forget_unseen": other_photos,
+            **({} if reworded else {"forget_unseen": no_words}),
             "forget_text": f"{NAME} asks on photos alone",
             "retain_text": f"{NAME} asks on photos alone",
             "celebrity": f"{NAME} has no people",
@@ -94,12 +96,14 @@ def _on_photos(
         faults.append(f"{place}: {error}")
         return
     records = [record for _, entry in entries for record in entry.records(photo)]
+    others = [record for _, entry in entries for record in entry.asked_only(photo)]
     yield Person(
         name=name,
         slug=first.key,
         photos=(photo,),
         profile={"name": name},
         records=tuple(replace(record, subject=name) for record in records),
+        asked_only=tuple(replace(record, subject=name) for record in others),
     )
 
 
