@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
+from unsee.artifacts import load_manifest
 from unsee.erasers import ERASERS
 from unsee.errors import ConfigError
 from unsee.methods import METHODS
@@ -107,6 +108,31 @@ def read_recipe(
     method = resolve(component(name), settings, where=f"{_prefix(where)}method {name}")
     resolved = {"name": name, **method.model_dump(mode="json")}
     return recipe.model_copy(update={"method": resolved}), method
+
+
+def recipe_of_audit(options: Mapping[str, Any]) -> Recipe:
+    """Whom an audit asks about: as its options say, and else as its last run was asked for.
+
+    A run that was given other photos than usual is so never asked about these as unseen ones.
+
+    Args:
+        options: Of `unsee audit`, None where not given.
+
+    Raises:
+        ArtifactError: If the run is incomplete or damaged.
+        ConfigError: If a value does not fit.
+    """
+    table: dict[str, Any] = {}
+    if options["artifact"]:
+        made = load_manifest(options["artifact"][-1]).get("request")
+        made = made if isinstance(made, dict) else {}
+        table = {name: made[name] for name in ("scope", "holdout", "part") if name in made}
+        if "draw" in made:
+            table["photos"] = made.get("photos_per_person")
+    names = ("subject", "request", "dataset", "retain", "general", "strangers")
+    names += ("scope", "photos", "holdout")
+    table |= {name: options[name] for name in names if options[name] is not None}
+    return resolve(Recipe, {"model": options["base"] or options["model"], **table})
 
 
 def component(name: str) -> type[Settings]:
