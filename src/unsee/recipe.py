@@ -34,6 +34,8 @@ class Recipe(Settings):
         scope: "visual" leaves answers to text-only questions alone; "both" does not.
         photos: Photos a person given to the method; for a world only.
         holdout: Share of each person's photos that is only audited; for folders only.
+        unreadable: Most rows of a `dataset` that are left out, counted and listed, because their
+            photo does not decode.
         part: Half of a world's held-out items that is audited; "dev" serves choices.
         seeds: A run each.
         out: Run folder; with several seeds, `seed-0` and so on in it.
@@ -52,6 +54,7 @@ class Recipe(Settings):
     scope: Scope = "visual"
     photos: int = Field(5, ge=1, le=60)
     holdout: float = Field(0.25, ge=0, le=0.5)
+    unreadable: int = Field(0, ge=0)
     part: Literal["report", "dev"] = "report"
     seeds: tuple[int, ...] = Field((0,), min_length=1)
     out: str = "runs/forget"
@@ -127,6 +130,8 @@ def recipe_of_audit(options: Mapping[str, Any]) -> Recipe:
         made = load_manifest(options["artifact"][-1]).get("request")
         made = made if isinstance(made, dict) else {}
         table = {name: made[name] for name in ("scope", "holdout", "part") if name in made}
+        if isinstance(made.get("unreadable"), list):
+            table["unreadable"] = len(made["unreadable"])
         if "draw" in made:
             table["photos"] = made.get("photos_per_person")
     names = ("subject", "request", "dataset", "retain", "general", "strangers")

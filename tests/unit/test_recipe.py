@@ -84,6 +84,7 @@ def audited(run, **given):
     options = dict.fromkeys((*names, "scope", "photos", "holdout", "base"))
     options |= {"model": "m", "subject": "s", "artifact": [] if run is None else ["no-run", run]}
     recipe = recipe_of_audit(options | given)
+    assert recipe.unreadable == (0 if run is None else 2)
     return recipe.scope, recipe.holdout, recipe.photos, recipe.part
 
 
@@ -92,7 +93,8 @@ def test_an_audit_asks_as_its_last_run_was_asked_for_unless_told_otherwise(tmp_p
     table |= {"format": 1, **{name: {} for name in ("files", "tensors", "canary")}}
 
     def made(**request):
-        (tmp_path / "manifest.json").write_text(json.dumps(table | {"request": request}))
+        told = table | {"request": {"unreadable": ["row 1", "row 7"], **request}}
+        (tmp_path / "manifest.json").write_text(json.dumps(told))
 
     made(scope="both", holdout=0.5, photos_per_person=70)
     assert audited(None) == ("visual", 0.25, 5, "report")
@@ -102,7 +104,7 @@ def test_an_audit_asks_as_its_last_run_was_asked_for_unless_told_otherwise(tmp_p
     assert audited(tmp_path) == ("visual", 0.25, 7, "dev")
     assert audited(tmp_path, photos=3) == ("visual", 0.25, 3, "dev")
     made()
-    assert audited(tmp_path) == audited(None)
+    assert audited(tmp_path) == ("visual", 0.25, 5, "report")
     made(scope="everywhere")
     with pytest.raises(ConfigError, match="scope: input should be 'visual' or 'both'"):
         audited(tmp_path)
