@@ -48,9 +48,26 @@ def audit(
     general: General = None,
     strangers: Strangers = None,
     scope: Annotated[
-        str, typer.Option(help="visual: photos only; both: also asked by name.")
-    ] = "visual",
-    photos: Annotated[int, typer.Option(help="Photos a person given to the method (world).")] = 5,
+        str | None,
+        typer.Option(
+            help="visual: photos only; both: also asked by name.",
+            show_default="the artifact's, or visual",
+        ),
+    ] = None,
+    photos: Annotated[
+        int | None,
+        typer.Option(
+            help="Photos a person given to the method (world).",
+            show_default="the artifact's, or 5",
+        ),
+    ] = None,
+    holdout: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of a person's photos not given to the method (folders).",
+            show_default="the artifact's, or 0.25",
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the report.", show_default="the last artifact's")
     ] = None,
@@ -92,13 +109,12 @@ def audit(
     Example: unsee audit world:llava --artifact runs/a --subject world:A
     """
     from unsee.errors import ConfigError
-    from unsee.settings import resolve
 
     if artifact and base is not None:
         raise ConfigError(
             "expected --artifact or --base, got both; MODEL is the base of an artifact"
         )
-    from unsee.recipe import Recipe
+    from unsee.recipe import recipe_of_audit
     from unsee.sources import gold_of, open_model, people_of, request_of
 
     if control is not None and attacks is None:
@@ -114,10 +130,11 @@ def audit(
 
         tried = attacks_named(attacks)
 
-    wanted = resolve(
-        Recipe,
+    wanted = recipe_of_audit(
         {
-            "model": base or model,
+            "model": model,
+            "base": base,
+            "artifact": artifact,
             "subject": subject,
             "request": request,
             "dataset": dataset,
@@ -126,7 +143,8 @@ def audit(
             "strangers": strangers,
             "scope": scope,
             "photos": photos,
-        },
+            "holdout": holdout,
+        }
     )
     hush()
     people = people_of(wanted)
