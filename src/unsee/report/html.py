@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from unsee.artifacts.files import atomic_write_text
-from unsee.report import plots, published, wording
+from unsee.report import drift, plots, published, wording
 from unsee.report.attempts import Attempt, attempts, lead
 from unsee.report.schema import AttackCell, Cell, Example, NotScored, Report
 from unsee.report.verdict import limits, rung_says, steps
@@ -166,6 +166,8 @@ def render(report: Report) -> str:
         summary=_summary(report),
         cost=wording.cost_lines(report),
         attacks=_attacks(report),
+        drift=drift,
+        drift_rows=drift.rows(report),
         published=published,
         published_rows=published.rows(report),
         attacks_lead=lead(),
