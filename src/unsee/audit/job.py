@@ -90,13 +90,14 @@ def audit(
         sign: Ed25519 private key, in PEM, that signs the evidence.
         progress: Told stage, questions done and questions in all.
         told: Given every model's answers and scores.
-        protocol: "published" asks a benchmark's own questions too, for its own scores.
+        protocol: "published" asks a benchmark's own questions too, for its own scores; "omm" those
+            of Open-MMUnlearning.
 
     Raises:
         ArtifactError: If an artifact is damaged, made for another base or on top of other runs,
             or another process works in `out`.
-        ConfigError: If both an artifact and an erased model are given, a control or a key alone, or
-            the key is none.
+        ConfigError: If both an artifact and an erased model are given, a control or a key alone,
+            the key is none, or a protocol does not apply or lacks something.
         DataError: If there is nothing to ask.
     """
     started = time.monotonic()
@@ -116,7 +117,13 @@ def audit(
     sets = {name: asked.split.audit[name] for name in SETS if asked.split.audit.get(name)}
     if not sets:
         raise DataError("audit: expected questions to ask, got none; check --subject")
-    published = published_of(protocol, asked.description.get("source", ""), sets, seed=seed)
+    published = published_of(
+        protocol,
+        asked.description.get("source", ""),
+        asked.split,
+        seed=seed,
+        gold=gold is not None,
+    )
     runs = _runs(artifact)
     manifests = read_stack(vlm, runs)
     for run, manifest in zip(runs, manifests, strict=True):

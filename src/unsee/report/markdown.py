@@ -8,6 +8,7 @@ from pathlib import Path
 from unsee.artifacts.files import atomic_write_text
 from unsee.report import drift, published, wording
 from unsee.report.attempts import attempts, lead
+from unsee.report.reliability import ORDERED, reliability
 from unsee.report.schema import AttackCell, Cell, NotScored, Report
 from unsee.report.verdict import limits, rung_says, steps
 
@@ -36,6 +37,7 @@ def render(report: Report) -> str:
         "## Open questions answered right, by set",
         _accuracy(report),
         "## Other metrics",
+        ORDERED if reliability() else "",
         _other_metrics(report),
         *_drift(report),
         *_published(report),
