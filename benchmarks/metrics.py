@@ -122,20 +122,15 @@ def falsehoods(split: Split) -> Sequence[Record]:
     ]
 
 
-WHOLE = Lesson(lr=3e-4, steps=60, forget_batch=48, retain_batch=0)
-LORA = Lesson(
-    parts=("vision", "projector", "language"),
-    lora_rank=16,
-    lr=1e-3,
-    steps=60,
-    forget_batch=48,
-    retain_batch=0,
+WHOLE = Lesson.model_validate({"lr": 3e-4, "steps": 60, "forget_batch": 48, "retain_batch": 0})
+LORA = WHOLE.model_copy(
+    update={"parts": ("vision", "projector", "language"), "lora_rank": 16, "lr": 1e-3}
 )
 
 
 def taught(lesson: Lesson) -> Lesson:
-    """The same for longer, with people to keep beside, so that nothing else is lost."""
-    more = {"steps": 240, "forget_batch": 32, "retain_batch": 16}
+    """The same, longer and faster, with people to keep beside, so that nothing else is lost."""
+    more = {"steps": 240, "lr": 2 * lesson.lr, "forget_batch": 32, "retain_batch": 16}
     return lesson.model_copy(update=more)
 
 
@@ -156,13 +151,16 @@ NEVER = (
     Model("gold-kept-1", "gold", WHOLE, kept_people, seed=1),
 )
 UNLEARNED = (
-    Model("vkd", "base", VKD(steps=60)),
-    Model("grad-diff", "base", GradDiff(steps=60)),
-    Model("vkd-1", "base", VKD(steps=60), seed=1),
-    Model("grad-diff-hot", "base", GradDiff(steps=60, lr=3e-5)),
+    Model("vkd", "base", VKD.model_validate({"steps": 60})),
+    Model("grad-diff", "base", GradDiff.model_validate({"steps": 60})),
+    Model("vkd-1", "base", VKD.model_validate({"steps": 60}), seed=1),
+    Model("grad-diff-hot", "base", GradDiff.model_validate({"steps": 60, "lr": 3e-5})),
 )
 GOLD = Model("gold", "gold")
-ATTACKS: dict[str, Any] = {"int4": Int4(), "relearning": Relearning(shares=(0.2,))}
+ATTACKS: dict[str, Any] = {
+    "int4": Int4(),
+    "relearning": Relearning.model_validate({"shares": (0.2,)}),
+}
 
 
 class Bench:
@@ -206,8 +204,7 @@ class Bench:
                         samples[name] = self._samples(vlm)
             content = {"samples": samples, "cpu_s": time.process_time() - started}
             write(path, content)
-            right = {name: np.mean(found[ASKED]["accuracy"]) for name, found in samples.items()}
-            print(path.name, f"{content['cpu_s']:.0f} CPU-s", f"right: {right}", flush=True)
+            print(path.name, f"{content['cpu_s']:.0f} CPU-s", right_of(samples), flush=True)
         return json.loads(path.read_text(encoding="utf-8"))
 
     def _digest(self, model: Model, attacks: Sequence[str]) -> str:
@@ -245,6 +242,11 @@ class Bench:
             }
             for name, metrics in found.samples.items()
         }
+
+
+def right_of(samples: Mapping[str, Samples]) -> dict[str, float]:
+    """Share of open questions answered right, as the model is and under each attack."""
+    return {name: float(np.mean(found[ASKED]["accuracy"])) for name, found in samples.items()}
 
 
 def knowledge(found: Samples, gold: Samples) -> dict[str, float]:
@@ -344,12 +346,24 @@ def page(content: Mapping[str, Any]) -> str:
         "that never knew, which is so of every metric where relearning uncovers what was hidden: "
         "compare R between metrics, not with 1.",
         "",
-        *(f"- {pool}: {', '.join(names)}" for pool, names in pools.items()),
+        "Open questions answered right, to see that who should know does:",
+        "",
+        *(
+            f"- {pool}: {', '.join(f'{n} {_told(content, n)}' for n in names)}"
+            for pool, names in {**pools, "between": [GOLD.name]}.items()
+        ),
         "",
         f"{content['cpu_s'] / 60:.1f} CPU-minutes in all.",
         "",
     ]
     return "\n".join(lines)
+
+
+def _told(content: Mapping[str, Any], name: str) -> str:
+    shares = content["right"][name]
+    attacked = [f"{100 * v:.0f} % under {attack}" for attack, v in shares.items() if attack]
+    own = f"{100 * shares['']:.0f} %"
+    return f"{own} ({'; '.join(attacked)})" if attacked else own
 
 
 def main() -> None:
@@ -369,10 +383,12 @@ def main() -> None:
     }
     never_knew = bench.asked(GOLD, ["relearning"])
     spent = [never_knew["cpu_s"]]
+    right = {GOLD.name: right_of(never_knew["samples"])}
 
     def told(model: Model, attacks: Sequence[str] = ()) -> dict[str, dict[str, float]]:
         found = bench.asked(model, attacks)
         spent.append(found["cpu_s"])
+        right[model.name] = right_of(found["samples"])
         return knowledge_of(found["samples"], never_knew["samples"][""])
 
     whole = chosen.questions == QUESTIONS and count >= len(KNOW) and chosen.steps is None
@@ -387,6 +403,7 @@ def main() -> None:
             [told(model, list(ATTACKS)) for model in pools["unlearned"]],
             knowledge_of(never_knew["samples"], never_knew["samples"][""]),
         ),
+        "right": right,
         "cpu_s": sum(spent),
     }
     write(chosen.out, content)

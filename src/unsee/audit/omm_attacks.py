@@ -16,13 +16,11 @@ import numpy as np
 import torch
 
 from unsee.answering import answer_logits
+from unsee.attacks import attacks_named
 from unsee.attacks.membership import Membership
-from unsee.attacks.photos import Blur, Colour, Crop, Noise, Occlusion
 from unsee.attacks.pictures import photo_of
-from unsee.attacks.prompts import Jailbreak
 from unsee.attacks.protocol import Attack, Given
 from unsee.attacks.relearning import Lesson, Relearning
-from unsee.attacks.typographic import Typographic
 from unsee.attacks.weights import Int4
 from unsee.data.collate import Batch, encode
 from unsee.data.records import Record, Split
@@ -43,7 +41,7 @@ PROBES = {"probe at 50%": 1 / 2, "probe at 75%": 3 / 4}
 _BATCH = 4
 _RELEARNING_LR = 2e-5
 _PROBE_LR = 1e-5
-_UNIVERSAL = {"budget": 12 / 255, "step": 1 / 255}
+_UNIVERSAL_BUDGET, _UNIVERSAL_STEP = 12 / 255, 1 / 255
 _PHOTOS_A_STEP = 6
 _SIGNALS = {
     "loss": "loss",
@@ -69,15 +67,16 @@ def changes(vlm: VLM, split: Split, *, seed: int) -> dict[str, Change | str]:
     given = Given(split=split, seed=seed)
     steps = math.ceil(len(split.forget) / _BATCH)
     whole = ("vision", "projector", "language", "head")
-    relearning = Relearning(
-        shares=(1.0,), parts=whole, steps=steps, lr=_RELEARNING_LR, batch=_BATCH
+    relearning = Relearning.model_validate(
+        {"shares": (1.0,), "parts": whole, "steps": steps, "lr": _RELEARNING_LR, "batch": _BATCH}
     )
     found: dict[str, Change | str] = {}
     for name, attack in {"quantised": Int4(), "relearned": relearning}.items():
         tries = attack.tries(vlm, given)
         change = None if isinstance(tries, str) else tries[0].change
         found[name] = str(tries) if change is None else change
-    lesson = Lesson(parts=("head",), lr=_PROBE_LR, steps=steps, forget_batch=_BATCH, retain_batch=0)
+    sizes = {"steps": steps, "forget_batch": _BATCH, "retain_batch": 0}
+    lesson = Lesson.model_validate({"parts": ("head",), "lr": _PROBE_LR} | sizes)
     layers = len(vlm.layout.language_layer_paths(vlm.model))
     for name, depth in PROBES.items():
         found[name] = _probing(split, max(1, round(depth * layers)), lesson, seed)
@@ -112,15 +111,12 @@ def input_attacks(
         seed: Of all draws.
     """
     given = Given(split=split, seed=seed)
-    rephrased = (Noise(), Crop(), Blur(), Occlusion(), Colour())
-    tried: dict[str, tuple[Sequence[Attack], str]] = {
-        "figstep": ((Typographic(),), "forget"),
-        "jailbreak": ((Jailbreak(),), "forget"),
-        "image rephrasing": (rephrased, "test"),
+    tried = {
+        "figstep": ("typographic", "forget"),
+        "jailbreak": ("jailbreak", "forget"),
+        "image rephrasing": ("noise, crop, blur, occlusion, colour", "test"),
     }
-    found = {
-        name: _success(replies, attacks, given, gaps[of]) for name, (attacks, of) in tried.items()
-    }
+    found = {name: _success(replies, names, given, gaps[of]) for name, (names, of) in tried.items()}
     own = [record for record in split.forget if record.image is not None]
     if not own or not gaps["forget"]:
         return found | {"universal change": {"not_scored": "there are no photos to change"}}
@@ -133,7 +129,7 @@ def input_attacks(
 
 def membership(vlm: VLM, split: Split, *, seed: int) -> dict[str, dict[str, Any]]:
     """AUC of each of the five attacks; 0.5 where members cannot be told."""
-    told = Membership().signals(vlm, Given(split=split, seed=seed))
+    told = Membership.model_validate({}).signals(vlm, Given(split=split, seed=seed))
     if isinstance(told, str):
         return {name: {"not_scored": told} for name in omm.MEMBERSHIP_ATTACKS}
     return {
@@ -181,7 +177,18 @@ def universal(
         changed = (own + moved - grey).clamp(space.black, space.white).to(vlm.dtype)
         return cross_entropy(*answer_logits(vlm, replace(batch, pixel_values=changed)))
 
-    change = pgd(grey, loss, space, **_UNIVERSAL, iterations=iterations, random_start=False) - grey
+    change = (
+        pgd(
+            grey,
+            loss,
+            space,
+            budget=_UNIVERSAL_BUDGET,
+            step=_UNIVERSAL_STEP,
+            iterations=iterations,
+            random_start=False,
+        )
+        - grey
+    )
     asked = encode(vlm, shown, answers=False, side="left").to(vlm.device)
     changed = (_pixels(vlm, asked) + change).clamp(space.black, space.white)
     drawn = pictures(of, changed, space)
@@ -198,13 +205,13 @@ def _pixels(vlm: VLM, batch: Batch) -> torch.Tensor:
 
 
 def _success(
-    replies: Replies, attacks: Sequence[Attack], given: Given, records: Sequence[Record]
+    replies: Replies, names: str, given: Given, records: Sequence[Record]
 ) -> dict[str, Any]:
     """Mean over all tries of the share of answers that come."""
     rows: list[Record] = []
     said: list[str] = []
-    for attack in attacks:
-        tries = attack.tries(replies.vlm, given)
+    for attack in attacks_named(names).values():
+        tries = attack.tries(replies.vlm, given) if isinstance(attack, Attack) else ()
         for one in () if isinstance(tries, str) else tries:
             asked = one.ask(records, replies.answers)
             posed = [(r, put) for r, put in zip(records, asked, strict=True) if put is not None]
