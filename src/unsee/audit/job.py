@@ -15,6 +15,7 @@ from unsee.attacks.protocol import Attack, Detects
 from unsee.audit.attacking import ATTACKED_SET, Campaign
 from unsee.audit.control import AUTO, Control, as_asked, under_control
 from unsee.audit.control import hidden as hide
+from unsee.audit.drift import Opened
 from unsee.audit.evidence import gathered
 from unsee.audit.inquiry import Inquiry
 from unsee.audit.published import published_of
@@ -31,6 +32,7 @@ from unsee.data.records import SETS, Split
 from unsee.erasers.storage import under_artifacts
 from unsee.errors import ConfigError, DataError
 from unsee.models.load import VLM
+from unsee.replies import Replies
 from unsee.report import Report, evidence, html, markdown, signing
 from unsee.report.schema import ModelName
 from unsee.requests import Request
@@ -88,13 +90,14 @@ def audit(
         sign: Ed25519 private key, in PEM, that signs the evidence.
         progress: Told stage, questions done and questions in all.
         told: Given every model's answers and scores.
-        protocol: "published" asks a benchmark's own questions too, for its own scores.
+        protocol: "published" asks a benchmark's own questions too, for its own scores; "omm" those
+            of Open-MMUnlearning.
 
     Raises:
         ArtifactError: If an artifact is damaged, made for another base or on top of other runs,
             or another process works in `out`.
-        ConfigError: If both an artifact and an erased model are given, a control or a key alone, or
-            the key is none.
+        ConfigError: If both an artifact and an erased model are given, a control or a key alone,
+            the key is none, or a protocol does not apply or lacks something.
         DataError: If there is nothing to ask.
     """
     started = time.monotonic()
@@ -114,7 +117,13 @@ def audit(
     sets = {name: asked.split.audit[name] for name in SETS if asked.split.audit.get(name)}
     if not sets:
         raise DataError("audit: expected questions to ask, got none; check --subject")
-    published = published_of(protocol, asked.description.get("source", ""), sets, seed=seed)
+    published = published_of(
+        protocol,
+        asked.description.get("source", ""),
+        asked.split,
+        seed=seed,
+        gold=gold is not None,
+    )
     runs = _runs(artifact)
     manifests = read_stack(vlm, runs)
     for run, manifest in zip(runs, manifests, strict=True):
@@ -140,17 +149,24 @@ def audit(
         floor = inquiry.floor(vlm) if gold is None and asked.floor else None
         text = [*sets.get("forget_text", ()), *sets.get("retain_text", ())]
         before, after = text_logits(vlm, text), None
+        moved: dict[ModelName, tuple[Replies, Opened]] = {}
         with _changed(vlm, runs, erased) as changed:
             if changed is not None:
                 mark = erasers_key(manifests)
                 scored["erased"] = inquiry.score(changed, "erased", mark)
                 after = text_logits(changed, text)
+                replies = inquiry.replies(changed, "erased", mark)
+                moved["erased"] = (replies, lambda: _changed(vlm, runs, erased))
                 campaign.attack(changed, "erased", mark)
         campaign.attack(vlm, "base")
         if gold is not None:
             scored["gold"] = inquiry.score(gold, "gold")
             campaign.attack(gold, "gold")
         _attack_control(campaign, vlm, hidden, hiding, made)
+        if gold is not None:
+            moved["gold"] = (inquiry.replies(gold, "gold"), nullcontext)
+        for name, (replies, opened) in moved.items():
+            scored[name] = inquiry.drift(vlm, name, scored[name], replies, opened)
 
         result = report_of(
             vlm,

@@ -85,7 +85,11 @@ def audit(
         ),
     ] = None,
     protocol: Annotated[
-        str, typer.Option(help="published: a benchmark's own prompts and scores too (mllmu:).")
+        str,
+        typer.Option(
+            help="published: a benchmark's own prompts and scores too (mllmu:, clear:); omm: those "
+            "of Open-MMUnlearning (mllmu:)."
+        ),
     ] = "strict",
     control: Annotated[
         str | None,
@@ -200,8 +204,10 @@ def show(result: Any) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from unsee.report import attempts, wording
+    from unsee.audit.published_omm import AGGREGATES
+    from unsee.report import attempts, published, wording
 
+    titles = wording.MODELS.values()
     table = Table("questions", "before", "after", "never knew", "n", box=None)
     for name in wording.set_order(result):
         cells = [result.model(model).cell(name) for model in wording.MODELS]
@@ -219,6 +225,10 @@ def show(result: Any) -> None:
         f"score {wording.figure(summary.score)} (1 best)"
     )
     console.print(f"Verdict: {result.verdict.rung}", highlight=False)
+    for split, score, *models, _, _ in published.rows(result):
+        if split == AGGREGATES:
+            said = ", ".join(f"{m} {t.lower()}" for m, t in zip(models, titles, strict=True))
+            console.print(f"{AGGREGATES}: {score}: {said}", highlight=False)
     judged = result.model("erased" if "erased" in result.models else "base")
     for sentence in attempts.sentences(judged):
         console.print(sentence, highlight=False)
