@@ -24,6 +24,7 @@ from unsee.replies import Progress, Replies
 
 ATTACKED_SET = "forget_unseen"
 NO_QUESTIONS = f"there are no open questions in {ATTACKED_SET}"
+NO_GOLD = "there is no gold model"
 
 OpenReplies = Callable[[VLM, str, str, Progress | None], Replies]
 
@@ -36,11 +37,15 @@ class Outcome:
         plain: 1 where the answer came without the attack, else 0, (record,).
         tries: The same under each try by its name; NaN where it could not ask, (record,).
         beside: What was told beside it, by try.
+        readings: Tries of which success is known beside gold alone; see `beside_gold`.
+        measure: What success is, where it is not that an answer came.
     """
 
     plain: NDArray[np.float64]
     tries: Mapping[str, NDArray[np.float64]]
     beside: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    readings: Mapping[str, Reading] = field(default_factory=dict)
+    measure: str = ""
 
     @property
     def success(self) -> NDArray[np.float64]:
@@ -142,7 +147,7 @@ class Campaign:
             model: {} for model in self._outcomes if model != "control"
         }
         for key, attack in self._attacks.items():
-            found = {model: outcomes[key] for model, outcomes in self._outcomes.items()}
+            found = self._found_by(key)
             gold = found.get("gold")
             found = {
                 model: with_reference(outcome, gold) if isinstance(outcome, Signals) else outcome
@@ -158,6 +163,12 @@ class Campaign:
                 if model == judged:
                     row[key] |= self._judgement(outcome, found, attack)
         return cells
+
+    def _found_by(self, key: str) -> dict[str, Found]:
+        """What each model gave away under an attack, told beside gold where it has to be."""
+        found = {model: outcomes[key] for model, outcomes in self._outcomes.items()}
+        gold = found.get("gold", NO_GOLD)
+        return {model: _beside_gold(outcome, gold) for model, outcome in found.items()}
 
     def _cell(self, outcome: Outcome | Signals, attack: Any) -> dict[str, Any]:
         if isinstance(outcome, Signals):
@@ -182,10 +193,12 @@ class Campaign:
 
         An attack that asks no questions, such as on membership, has none.
         """
-        return {
-            model: {key: o.success for key, o in outcomes.items() if isinstance(o, Outcome)}
-            for model, outcomes in self._outcomes.items()
-        }
+        samples: dict[str, dict[str, NDArray[np.float64]]] = {name: {} for name in self._outcomes}
+        for key in self._attacks:
+            for model, outcome in self._found_by(key).items():
+                if isinstance(outcome, Outcome):
+                    samples[model][key] = outcome.success
+        return samples
 
     def about(
         self, control: Iterable[Path] = (), made: Mapping[str, Any] | None = None
@@ -230,19 +243,15 @@ class Campaign:
             if isinstance(plan, str):
                 outcomes[key] = plan
                 continue
-            tries = {}
+            readings = {}
             for one in plan:
                 changed = told
                 if one.change is not None:
                     marks = filter(None, (mark, self._mark(key, one)))
                     changed = self._replies(vlm, name, "-".join(marks), gauge)
-                tries[one.name] = _try(vlm, one, self._records, told, changed)
+                readings[one.name] = _try(vlm, one, self._records, told, changed)
                 gauge.advance(len(self._records))
-            outcome = Outcome(
-                plain,
-                {name: reading.success for name, reading in tries.items()},
-                {name: reading.beside for name, reading in tries.items() if reading.beside},
-            )
+            outcome = _outcome(plain, readings)
             outcomes[key] = outcome if outcome.asked.any() else "no question can be asked so"
         return outcomes
 
@@ -274,6 +283,33 @@ def _try(vlm: VLM, one: Try, records: Sequence[Record], told: Replies, changed: 
     return Reading(success)
 
 
+def _outcome(plain: NDArray[np.float64], readings: Mapping[str, Reading]) -> Outcome:
+    return Outcome(
+        plain,
+        {name: reading.success for name, reading in readings.items()},
+        {name: reading.beside for name, reading in readings.items() if reading.beside},
+        {name: reading for name, reading in readings.items() if reading.beside_gold is not None},
+        next((reading.measure for reading in readings.values() if reading.measure), ""),
+    )
+
+
+def _beside_gold(outcome: Found, gold: Found) -> Found:
+    """An outcome with the successes that only gold's reading tells; why there are none."""
+    if not isinstance(outcome, Outcome) or not outcome.readings:
+        return outcome
+    if not isinstance(gold, Outcome):
+        return gold if isinstance(gold, str) else NO_GOLD
+    readings = {}
+    for name, own in outcome.readings.items():
+        if own.beside_gold is not None:
+            success, beside = own.beside_gold(own.content, gold.readings[name].content)
+            readings[name] = Reading(success, beside, measure=own.measure)
+    judged = _outcome(outcome.plain, readings)
+    return (
+        judged if judged.asked.any() else "at no layer does a model that never knew lack anything"
+    )
+
+
 def _right(records: Sequence[Record], answers: Sequence[str]) -> NDArray[np.float64]:
     return np.array([mentions(r, a) for r, a in zip(records, answers, strict=True)])
 
@@ -287,7 +323,9 @@ def _cell(outcome: Outcome, attack: Attack, records: Sequence[Record], seed: int
     people = [record.subject for record, kept in zip(records, asked, strict=True) if kept]
     found = mean_interval(outcome.success[asked], people, seed=seed)
     tries = {name: v[~np.isnan(v)] for name, v in outcome.tries.items()}
-    beside = {"beside": outcome.beside} if outcome.beside else {}
+    beside: dict[str, Any] = {"beside": outcome.beside} if outcome.beside else {}
+    if outcome.measure:
+        beside["measure"] = outcome.measure
     return {
         "value": found.value,
         "ci": [found.low, found.high],
@@ -307,7 +345,7 @@ def _judgement(
 ) -> dict[str, Any]:
     """How far above gold the erased model is, and whether the attack has power."""
     base, gold, control = (found.get(model) for model in ("base", "gold", "control"))
-    said: dict[str, Any] = {"above_gold": {"not_scored": "there is no gold model"}}
+    said: dict[str, Any] = {"above_gold": {"not_scored": NO_GOLD}}
     if isinstance(gold, str):
         said["above_gold"] = {"not_scored": gold}
     elif gold is not None:
