@@ -143,6 +143,10 @@ class Pgd(_Adversarial):
             photos = self._fitted(vlm, [lessons[key] for key in part], budget)
             yield from zip(part, photos, strict=True)
 
+    def rows(self, questions: int) -> int:
+        """Rows of fitting on one model, where every question has a photo of its own."""
+        return len(self.budgets) * self.iterations * self.facts * questions
+
     def _known(self, given: Given) -> Mapping[str, Mapping[str, Record]]:
         """Facts of those who have two, in an order that is drawn."""
         rng = random.Random(f"pgd-{given.seed}")
@@ -231,6 +235,10 @@ class Universal(_Adversarial):
                     moved = _within(own + change, shown.space).reshape(-1, *own.shape[2:])
                     photos = shown.photos(vlm, moved, alike)
                     yield from zip([part[row] for row in alike], photos, strict=True)
+
+    def rows(self, questions: int) -> int:
+        """Rows of fitting on one model."""
+        return 2 * len(self.budgets) * self.iterations * self.batch
 
     def _halves(self, given: Given) -> dict[str, int]:
         people = {record.subject: record for record in _pairs(given.split.forget)}

@@ -63,6 +63,10 @@ class GateImages(Settings):
             for budget in self.budgets
         ]
 
+    def rows(self, questions: int) -> int:
+        """Rows of fitting, which is done on the erased model alone."""
+        return len(self.budgets) * self.iterations * questions
+
     def _ask(
         self, vlm: VLM, given: Given, budget: float, records: Sequence[Record], tell: Tell
     ) -> Asked:

@@ -93,7 +93,8 @@ class Try:
 class Attack(Protocol):
     """Settings of an attack.
 
-    One with `named_only = True` is left out of "all".
+    One with `named_only = True` is left out of "all". One that trains or fits has `rows`, which
+    takes the number of questions and tells how many rows of such passes that are on one model.
 
     Attributes:
         group: What it changes.

@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from unsee.attacks.protocol import Attack, Detects, Given, Reading, Signals, Try
 from unsee.audit.detection import detection_cell, detection_judgement, with_reference
+from unsee.audit.outcomes import NO_GOLD, Found, Outcome, beside_gold, outcome_of
 from unsee.data.records import Record, Split
 from unsee.metrics import recovery
 from unsee.metrics.answers import mentions
@@ -24,47 +25,8 @@ from unsee.replies import Progress, Replies
 
 ATTACKED_SET = "forget_unseen"
 NO_QUESTIONS = f"there are no open questions in {ATTACKED_SET}"
-NO_GOLD = "there is no gold model"
 
 OpenReplies = Callable[[VLM, str, str, Progress | None], Replies]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What one model gave away under one attack.
-
-    Attributes:
-        plain: 1 where the answer came without the attack, else 0, (record,).
-        tries: The same under each try by its name; NaN where it could not ask, (record,).
-        beside: What was told beside it, by try.
-        readings: Tries of which success is known beside gold alone; see `beside_gold`.
-        measure: What success is, where it is not that an answer came.
-    """
-
-    plain: NDArray[np.float64]
-    tries: Mapping[str, NDArray[np.float64]]
-    beside: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    readings: Mapping[str, Reading] = field(default_factory=dict)
-    measure: str = ""
-
-    @property
-    def success(self) -> NDArray[np.float64]:
-        """Whether any try brought the answer; NaN where none could ask, (record,)."""
-        return recovery.at_budget(np.stack(list(self.tries.values())))
-
-    @property
-    def asked(self) -> NDArray[np.bool_]:
-        """Records that some try could ask."""
-        return ~np.isnan(self.success)
-
-    @property
-    def before_and_under(self) -> tuple[float, float]:
-        """Shares of the records asked that came without and under the attack."""
-        return float(self.plain[self.asked].mean()), float(self.success[self.asked].mean())
-
-
-# What one model gave away under one attack, or why that was not tried.
-Found = Outcome | Signals | str
 
 
 class Campaign:
@@ -168,7 +130,7 @@ class Campaign:
         """What each model gave away under an attack, told beside gold where it has to be."""
         found = {model: outcomes[key] for model, outcomes in self._outcomes.items()}
         gold = found.get("gold", NO_GOLD)
-        return {model: _beside_gold(outcome, gold) for model, outcome in found.items()}
+        return {model: beside_gold(outcome, gold) for model, outcome in found.items()}
 
     def _cell(self, outcome: Outcome | Signals, attack: Any) -> dict[str, Any]:
         if isinstance(outcome, Signals):
@@ -183,6 +145,9 @@ class Campaign:
             return detection_judgement(outcome, signals, self._seed)
         outcomes = {m: o for m, o in found.items() if not isinstance(o, Signals)}
         said = _judgement(outcome, outcomes, self._records, self._seed)
+        weak = getattr(attack, "why_weak", "")
+        if weak and said["power"]:
+            said |= {"power": False, "power_why": weak}
         gold = outcomes.get("gold")
         if attack.group == "relearning" and isinstance(gold, Outcome):
             said["gain"] = _gain(outcome, gold, self._records, self._seed)
@@ -201,13 +166,17 @@ class Campaign:
         return samples
 
     def about(
-        self, control: Iterable[Path] = (), made: Mapping[str, Any] | None = None
+        self,
+        control: Iterable[Path] = (),
+        made: Mapping[str, Any] | None = None,
+        **more: Any,
     ) -> dict[str, Any]:
         """What a report says about the attacks as a whole; nothing without any.
 
         Args:
             control: Runs that merely hide.
             made: How a control was made instead, or why none was.
+            more: What else there is to say, by name; what is None is left out.
         """
         if not self._attacks:
             return {}
@@ -220,7 +189,7 @@ class Campaign:
         }
         if made is not None:
             said["made_control"] = dict(made)
-        return {"attacks": said}
+        return {"attacks": said | {name: told for name, told in more.items() if told is not None}}
 
     def _attempt(self, vlm: VLM, name: str, mark: str, given: Given) -> dict[str, Found]:
         if not self._records:
@@ -251,7 +220,7 @@ class Campaign:
                     changed = self._replies(vlm, name, "-".join(marks), gauge)
                 readings[one.name] = _try(vlm, one, self._records, told, changed)
                 gauge.advance(len(self._records))
-            outcome = _outcome(plain, readings)
+            outcome = outcome_of(plain, readings)
             outcomes[key] = outcome if outcome.asked.any() else "no question can be asked so"
         return outcomes
 
@@ -281,33 +250,6 @@ def _try(vlm: VLM, one: Try, records: Sequence[Record], told: Replies, changed: 
     success = np.full(len(records), np.nan)
     success[rows] = _right(posed, answers)
     return Reading(success)
-
-
-def _outcome(plain: NDArray[np.float64], readings: Mapping[str, Reading]) -> Outcome:
-    return Outcome(
-        plain,
-        {name: reading.success for name, reading in readings.items()},
-        {name: reading.beside for name, reading in readings.items() if reading.beside},
-        {name: reading for name, reading in readings.items() if reading.beside_gold is not None},
-        next((reading.measure for reading in readings.values() if reading.measure), ""),
-    )
-
-
-def _beside_gold(outcome: Found, gold: Found) -> Found:
-    """An outcome with the successes that only gold's reading tells; why there are none."""
-    if not isinstance(outcome, Outcome) or not outcome.readings:
-        return outcome
-    if not isinstance(gold, Outcome):
-        return gold if isinstance(gold, str) else NO_GOLD
-    readings = {}
-    for name, own in outcome.readings.items():
-        if own.beside_gold is not None:
-            success, beside = own.beside_gold(own.content, gold.readings[name].content)
-            readings[name] = Reading(success, beside, measure=own.measure)
-    judged = _outcome(outcome.plain, readings)
-    return (
-        judged if judged.asked.any() else "at no layer does a model that never knew lack anything"
-    )
 
 
 def _right(records: Sequence[Record], answers: Sequence[str]) -> NDArray[np.float64]:

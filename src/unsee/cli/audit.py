@@ -78,6 +78,13 @@ def audit(
             show_default="auto with --attacks",
         ),
     ] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            help="Minutes for the attacks: the strongest that fit are run, the others named.",
+            show_default="all are run",
+        ),
+    ] = None,
     sign: Annotated[
         Path | None,
         typer.Option(help="Private key that signs the evidence; see unsee verify --new-key."),
@@ -103,6 +110,10 @@ def audit(
 
     if control is not None and attacks is None:
         raise ConfigError("--control shows the power of attacks; give --attacks too")
+    if budget is not None and attacks is None:
+        raise ConfigError("--budget is for attacks; give --attacks too")
+    if budget is not None and not budget > 0:
+        raise ConfigError(f"--budget {budget:g}: expected minutes above 0; give more")
     if sign is not None:
         from unsee.report.signing import read_private
 
@@ -157,6 +168,7 @@ def audit(
             batch_size=batch_size,
             attacks=tried,
             control=hides,
+            budget=budget,
             protocol=protocol,
             sign=sign,
             progress=report,
