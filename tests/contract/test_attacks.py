@@ -36,6 +36,8 @@ def quick(name):
     """An attack, with training and fitting cut short."""
     cls = ATTACKS.get(name)
     short = {"steps": 1, "batch": 2, "shares": (0.5,), "beside": 0, "iterations": 1, "batches": 1}
+    # As if a budget had been picked.
+    short["recovered"] = 1.0
     trains = cls.group in ("relearning", "images")
     return cls(**{k: v for k, v in short.items() if trains and k in cls.model_fields})
 
@@ -186,6 +188,17 @@ def test_one_that_knows_is_caught_and_one_that_never_knew_is_not(name, models, a
         f"{role}: attacks" for role in ("base", "erased", "gold", "control")
     }
     assert bars[-1][1] == bars[-1][2]
+
+
+def test_a_budget_that_brings_back_little_has_no_power(models, acting, split):
+    attack = quick("relearning_picked").model_copy(update={"recovered": 0.1})
+    run: Any = Campaign(
+        models["base"], split, {"relearning_picked": attack}, replies, kinds={"weights"}
+    )
+    attacked(run, models, {"erased": "hiding", "base": "base", "gold": "gold"})
+    run.attack(models["control"], "control")
+    found = judged(run.cells()["erased"], "relearning_picked")
+    assert (found.power, found.power_why) == (False, attack.why_weak)
 
 
 @each_attack

@@ -116,7 +116,7 @@ def audit(
         "a budget is for attacks, got none; name attacks too",
     )
     _refuse(
-        budget is not None and not budget > 0,
+        budget is not None and not 0 < budget < float("inf"),
         f"budget: expected minutes above 0, got {budget}; give more, or leave it out",
     )
     _refuse(

@@ -112,7 +112,7 @@ def audit(
         raise ConfigError("--control shows the power of attacks; give --attacks too")
     if budget is not None and attacks is None:
         raise ConfigError("--budget is for attacks; give --attacks too")
-    if budget is not None and not budget > 0:
+    if budget is not None and not 0 < budget < float("inf"):
         raise ConfigError(f"--budget {budget:g}: expected minutes above 0; give more")
     if sign is not None:
         from unsee.report.signing import read_private
