@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from unsee.attacks import ATTACKS, attacks_named
+from unsee.attacks.protocol import Given
 from unsee.audit import budget
 from unsee.audit.attacking import ATTACKED_SET
 from unsee.audit.budget import LeftOut, Pace, paced, strengths, strongest, within
@@ -65,7 +66,7 @@ def test_costs_are_questions_and_rows_on_every_model(tiny_vlm, split, tmp_path):
     assert chosen["crop"] is attacks["crop"]
     left = chosen["relearning"]
     assert isinstance(left, LeftOut)
-    assert left.tries(tiny_vlm, None) == "the budget of 2 minutes leaves no time"  # pyright: ignore[reportArgumentType]
+    assert left.tries(tiny_vlm, Given(split)) == "the budget of 2 minutes leaves no time"
     # What a control took is gone.
     late = within(attacks, 2.0, tiny_vlm, split, None, models=3, pace=pace, spent_s=60.0)[1]
     assert late["left_out"] == ["flip", "relearning"]
