@@ -5,8 +5,8 @@
 A control is made by `unsee.audit.control.hidden`. Candidates hide the questions as they are asked,
 or all that the method was given, and differ in what is trained. What comes back of one is its gain
 under an attack less gold's; an attack has power where that is at least 20 points. Kept in
-`runs/hidden_control`; writes `docs/results/hidden-control.{json,md}`, and how strong each attack is on
-the control that audits make to `src/unsee/audit/strengths.json`.
+`runs/hidden_control`; writes `docs/results/hidden-control.{json,md}`, and to
+`src/unsee/audit/strengths.json` how strong each attack is on the control that audits make.
 """
 
 from dataclasses import replace
