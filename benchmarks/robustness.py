@@ -5,8 +5,8 @@
 The runs are those of `unsee compare recipes/world.toml`, which is to be run first; each is audited
 with `--attacks all` and the control that is made of the base. Audits are kept beside their runs;
 with all of them there, or with `--collect`, which names those that are not,
-`docs/results/robustness.{json,md}` are written, and `robustness.svg`, what relearning brings back at
-each budget. Scores of single questions come from the audits' evidence; the draws' questions are
+`docs/results/robustness.{json,md}` are written, and `robustness.svg`, what relearning brings back
+at each budget. Scores of single questions come from the audits' evidence; the draws' questions are
 pooled, and intervals are by person.
 """
 
@@ -123,6 +123,7 @@ def pooled(folders: Sequence[Path], reports: Sequence[Report], name: str) -> dic
 
 def relearned(row: str, reports: Sequence[Report]) -> list[Curve]:
     """What relearning brings back of a row at each budget, averaged over the draws."""
+    shares: dict[Any, tuple[float, ...]]
     by_draw = [{curve.name: curve for curve in curves(report)} for report in reports]
     found = []
     for name, first in by_draw[0].items():

@@ -188,7 +188,8 @@ def _cost_s(attack: Any, vlm: VLM, given: Given, questions: int, pace: Pace) -> 
     tries = attack.tries(vlm, given) if isinstance(attack, Attack) else ()
     if isinstance(tries, str):
         return 0.0
-    rows = attack.rows(questions) if hasattr(attack, "rows") else 0
+    fitted = getattr(attack, "rows", None)
+    rows = fitted(questions) if fitted is not None else 0
     return len(tries) * questions * pace.answer_s + rows * pace.fit_s
 
 

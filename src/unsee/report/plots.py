@@ -223,7 +223,7 @@ def curves(report: Report) -> list[Curve]:
     found = []
     names = dict.fromkeys(name for model in report.models.values() for name in model.attacks)
     for name in names:
-        cells = {
+        cells: dict[ModelName, AttackScore] = {
             model: cell
             for model in wording.MODELS
             if isinstance(cell := report.model(model).attacks.get(name), AttackScore)
@@ -233,7 +233,7 @@ def curves(report: Report) -> list[Curve]:
         sizes = [size for budget in budgets if (size := _size(budget)) is not None]
         if len(sizes) < 2 or len(sizes) < len(budgets) or sizes != sorted(set(sizes)):
             continue
-        shares = {
+        shares: dict[ModelName, tuple[float, ...]] = {
             model: (cell.plain or 0.0, *(cell.tries[budget] for budget in budgets))
             for model, cell in cells.items()
             if all(budget in cell.tries for budget in budgets)
