@@ -99,6 +99,13 @@ def audit(
             show_default="auto with --attacks",
         ),
     ] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            help="Minutes for the attacks: the strongest that fit are run, the others named.",
+            show_default="all are run",
+        ),
+    ] = None,
     sign: Annotated[
         Path | None,
         typer.Option(help="Private key that signs the evidence; see unsee verify --new-key."),
@@ -123,6 +130,10 @@ def audit(
 
     if control is not None and attacks is None:
         raise ConfigError("--control shows the power of attacks; give --attacks too")
+    if budget is not None and attacks is None:
+        raise ConfigError("--budget is for attacks; give --attacks too")
+    if budget is not None and not 0 < budget < float("inf"):
+        raise ConfigError(f"--budget {budget:g}: expected minutes above 0; give more")
     if sign is not None:
         from unsee.report.signing import read_private
 
@@ -179,6 +190,7 @@ def audit(
             batch_size=batch_size,
             attacks=tried,
             control=hides,
+            budget=budget,
             protocol=protocol,
             sign=sign,
             progress=report,

@@ -225,6 +225,11 @@ def test_a_clock_that_jumps_back_leaves_progress_and_time_left_as_they_are(monke
             "--attacks ',': expected all, or names out of blur, collage, colour, ",
         ),
         (["--control", "runs/x"], "--control shows the power of attacks; give --attacks too"),
+        (["--budget", "5"], "--budget is for attacks; give --attacks too"),
+        (
+            ["--attacks", "all", "--budget", "-1"],
+            "--budget -1: expected minutes above 0; give more",
+        ),
     ],
 )
 def test_attacks_are_checked_before_a_model_is_opened(words, message):
