@@ -196,11 +196,10 @@ def audit(
         if gold is not None:
             scored["gold"] = inquiry.score(gold, "gold")
             campaign.attack(gold, "gold")
+            drifting["gold"] = (inquiry.replies(gold, "gold"), nullcontext)
         if under is not None:
             with under.on():
                 campaign.attack(vlm, "control", under.mark)
-        if gold is not None:
-            drifting["gold"] = (inquiry.replies(gold, "gold"), nullcontext)
         for name, (replies, opened) in drifting.items():
             scored[name] = inquiry.drift(vlm, name, scored[name], replies, opened)
 
