@@ -213,7 +213,7 @@ def page(rows: dict[str, dict[str, dict[str, Any]]], people: int) -> str:
         lines.append(f"| {label} | " + " | ".join(cells) + " |")
     lines += [
         "",
-        f"n = {rows['base']['asked']['n']} questions; fewer are read inside: "
+        f"n = {rows['base']['asked']['n']} questions; read inside are "
         f"{rows['base']['head_projection B=1']['n']} at B = 1 and "
         f"{rows['base']['head_projection B=4']['n']} at B = 4, those whose list of known answers "
         "is long enough.",
