@@ -69,6 +69,8 @@ class Inquiry:
     ) -> Scored:
         """Scores of a model with how far its answers to what is kept moved from base's.
 
+        A model with tokens of its own, as a gold one may have, is not compared.
+
         Args:
             base: The model before.
             name: Of the other one.
@@ -76,6 +78,9 @@ class Inquiry:
             replies: Its own.
             opened: Opens it, and gives base back as it was.
         """
+        words = [model.processor.tokenizer.get_vocab() for model in (base, replies.vlm)]
+        if words[0] != words[1]:
+            return found
         kept = kept_answers(self.sets, self.asked.scope)
         kept = {set_: rows for set_, rows in kept.items() if set_ in found.samples}
         key = self.replies(base, "base").key

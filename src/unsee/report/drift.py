@@ -8,7 +8,7 @@ ABOUT = (
     "Each right answer is fed to the model word by word; at every word, how far what it expects "
     "next lies from what the model before expected: KL divergence in nats a token, 0 for the same. "
     "It shows a change long before an answer becomes another. A model that never knew was trained "
-    "anew, and lies away from it for that reason alone."
+    "anew, and lies away from it for that reason alone; one with tokens of its own is not compared."
 )
 
 
