@@ -1,4 +1,4 @@
-# pyright: reportArgumentType=false
+# pyright: reportArgumentType=false, reportOptionalMemberAccess=false
 """Open-MMUnlearning's protocol on a small MLLMU-Bench, for a model that knows nothing of it."""
 
 import io
