@@ -164,7 +164,7 @@ class Replies:
 
     def _keep(self, row: Mapping[str, Any]) -> None:
         self._answers |= row.get("answers", {})
-        # Before 0.1.0 there was no third part: such answers are scored again.
+        # Where a third part is lacking, the tokens it would repeat, the answer is scored again.
         scored = row.get("logprobs", {})
         self._logprobs |= {digest: found for digest, found in scored.items() if len(found) == 3}
         for base, found in row.get("divergences", {}).items():

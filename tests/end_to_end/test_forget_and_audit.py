@@ -96,8 +96,13 @@ def test_a_finished_run_is_returned_or_refused_or_replaced(knowing, request_, me
     assert again.manifest == first.manifest
     with pytest.raises(ArtifactError, match="holds a finished run with another method or settings"):
         forget(knowing, request_, method=method(steps=5), out=out)
+    for name in ("report.json", "evidence.json", "answers.jsonl", "mine.txt"):
+        (out / name).write_text("{}")
     other = forget(knowing, request_, method=method(steps=5), out=out, overwrite=True)
     assert other.manifest["settings"]["steps"] == 5
+    left = {path.name for path in out.iterdir()} - {"manifest.json", *other.manifest["files"]}
+    # The base was asked before the run: what it said is not asked again.
+    assert left == {"answers.jsonl", "mine.txt"}
 
 
 def test_two_processes_do_not_share_a_run_folder(knowing, request_, method, tmp_path):

@@ -48,9 +48,26 @@ def audit(
     general: General = None,
     strangers: Strangers = None,
     scope: Annotated[
-        str, typer.Option(help="visual: photos only; both: also asked by name.")
-    ] = "visual",
-    photos: Annotated[int, typer.Option(help="Photos a person given to the method (world).")] = 5,
+        str | None,
+        typer.Option(
+            help="visual: photos only; both: also asked by name.",
+            show_default="the artifact's, or visual",
+        ),
+    ] = None,
+    photos: Annotated[
+        int | None,
+        typer.Option(
+            help="Photos a person given to the method (world).",
+            show_default="the artifact's, or 5",
+        ),
+    ] = None,
+    holdout: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of a person's photos not given to the method (folders).",
+            show_default="the artifact's, or 0.25",
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the report.", show_default="the last artifact's")
     ] = None,
@@ -82,6 +99,13 @@ def audit(
             show_default="auto with --attacks",
         ),
     ] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            help="Minutes for the attacks: the strongest that fit are run, the others named.",
+            show_default="all are run",
+        ),
+    ] = None,
     sign: Annotated[
         Path | None,
         typer.Option(help="Private key that signs the evidence; see unsee verify --new-key."),
@@ -96,17 +120,20 @@ def audit(
     Example: unsee audit world:llava --artifact runs/a --subject world:A
     """
     from unsee.errors import ConfigError
-    from unsee.settings import resolve
 
     if artifact and base is not None:
         raise ConfigError(
             "expected --artifact or --base, got both; MODEL is the base of an artifact"
         )
-    from unsee.recipe import Recipe
+    from unsee.recipe import recipe_of_audit
     from unsee.sources import gold_of, open_model, people_of, request_of
 
     if control is not None and attacks is None:
         raise ConfigError("--control shows the power of attacks; give --attacks too")
+    if budget is not None and attacks is None:
+        raise ConfigError("--budget is for attacks; give --attacks too")
+    if budget is not None and not 0 < budget < float("inf"):
+        raise ConfigError(f"--budget {budget:g}: expected minutes above 0; give more")
     if sign is not None:
         from unsee.report.signing import read_private
 
@@ -118,10 +145,11 @@ def audit(
 
         tried = attacks_named(attacks)
 
-    wanted = resolve(
-        Recipe,
+    wanted = recipe_of_audit(
         {
-            "model": base or model,
+            "model": model,
+            "base": base,
+            "artifact": artifact,
             "subject": subject,
             "request": request,
             "dataset": dataset,
@@ -130,7 +158,8 @@ def audit(
             "strangers": strangers,
             "scope": scope,
             "photos": photos,
-        },
+            "holdout": holdout,
+        }
     )
     hush()
     people = people_of(wanted)
@@ -161,6 +190,7 @@ def audit(
             batch_size=batch_size,
             attacks=tried,
             control=hides,
+            budget=budget,
             protocol=protocol,
             sign=sign,
             progress=report,

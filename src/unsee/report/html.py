@@ -170,6 +170,7 @@ def render(report: Report) -> str:
         attacks=_attacks(report),
         drift=drift,
         drift_rows=drift.rows(report),
+        budget_plot=_budget_plot(report),
         published=published,
         published_rows=published.rows(report),
         attacks_lead=lead(),
@@ -331,6 +332,11 @@ def _summary(report: Report) -> list[tuple[str, str, str]]:
 
 def _attacks(report: Report) -> list[tuple[Attempt, list[Entry]]]:
     return [(row, [_entry(cell) for cell in row.cells]) for row in attempts(report)]
+
+
+def _budget_plot(report: Report) -> Markup:
+    found = plots.curves(report)
+    return Markup(plots.recovered_by_budget(found) if found else "")
 
 
 def _pretty(table: dict[str, object]) -> str:
