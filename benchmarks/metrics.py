@@ -11,8 +11,9 @@ people of the world alone, asked about photos that no model was trained on.
   strangers, and on false answers about the very same photos). Gold itself is in neither pool: it is
   what distances are measured from.
 - **Stability** on models that unlearned: Q under 4 bits, R under short relearning beside gold,
-  both means over these models, none of which is left out by a threshold. Formulas, and what of them
-  is our reading: `unsee.metrics.reliability`.
+  both means over these models. One that still answers more than half of what base does has not
+  unlearned, and is named but not counted. Formulas, and what of them is our reading:
+  `unsee.metrics.reliability`.
 
 A model is made, asked and written down at a time, in `runs/metrics`; a second start goes on. Writes
 `docs/results/metrics.{json,md}`, and the table by which reports order metrics,
@@ -58,6 +59,8 @@ RESULT = Path("docs/results/metrics.json")
 ORDER = Path("src/unsee/report/reliability.json")
 ASKED, KEPT = "forget_unseen", "retain_unseen"
 QUESTIONS = 160
+# Of base's right answers; with more, a model has not unlearned.
+MOST_LEFT = 0.5
 # Photos of each development person that a model may be taught from; others are asked.
 TAUGHT_PHOTOS = 60
 # Less of these is more knowledge.
@@ -152,9 +155,9 @@ NEVER = (
 )
 UNLEARNED = (
     Model("vkd", "base", VKD.model_validate({"steps": 60})),
-    Model("grad-diff", "base", GradDiff.model_validate({"steps": 60})),
+    Model("grad-diff", "base", GradDiff.model_validate({"steps": 60, "lr": 5e-5})),
     Model("vkd-1", "base", VKD.model_validate({"steps": 60}), seed=1),
-    Model("grad-diff-hot", "base", GradDiff.model_validate({"steps": 60, "lr": 3e-5})),
+    Model("grad-diff-hot", "base", GradDiff.model_validate({"steps": 60, "lr": 1e-4})),
 )
 GOLD = Model("gold", "gold")
 ATTACKS: dict[str, Any] = {
@@ -391,16 +394,25 @@ def main() -> None:
         right[model.name] = right_of(found["samples"])
         return knowledge_of(found["samples"], never_knew["samples"][""])
 
+    know, never = ([told(m)[""] for m in pools[pool]] for pool in ("know", "never"))
+    attacked = {model.name: told(model, list(ATTACKS)) for model in pools["unlearned"]}
+    most = MOST_LEFT * right["base"][""]
+    unlearned = {name: found for name, found in attacked.items() if right[name][""] <= most}
+    if not unlearned:
+        raise SystemExit("no model has unlearned: no metric's stability can be measured")
+    names = {pool: [model.name for model in models] for pool, models in pools.items()}
+    names["unlearned"] = list(unlearned)
+    names["not unlearned"] = [name for name in attacked if name not in unlearned]
     whole = chosen.questions == QUESTIONS and count >= len(KNOW) and chosen.steps is None
     words = "" if whole else f" --models {count} --questions {chosen.questions}"
     words += "" if chosen.steps is None else f" --steps {chosen.steps}"
     content = provenance(f"python benchmarks/metrics.py{words}", bench.table) | {
         "questions": len(bench.sets[ASKED]),
-        "pools": {pool: [model.name for model in models] for pool, models in pools.items()},
+        "pools": {pool: own for pool, own in names.items() if own},
         "rows": rows_of(
-            [told(model)[""] for model in pools["know"]],
-            [told(model)[""] for model in pools["never"]],
-            [told(model, list(ATTACKS)) for model in pools["unlearned"]],
+            know,
+            never,
+            list(unlearned.values()),
             knowledge_of(never_knew["samples"], never_knew["samples"][""]),
         ),
         "right": right,

@@ -1,4 +1,4 @@
-# pyright: reportArgumentType=false
+# pyright: reportArgumentType=false, reportOptionalMemberAccess=false
 """Open-MMUnlearning's protocol on a small MLLMU-Bench, for a model that knows nothing of it."""
 
 import io
@@ -11,9 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from unsee.answering import answer_logprobs
 from unsee.audit import audit
-from unsee.audit.omm_attacks import universal
 from unsee.audit.published import published_of
 from unsee.audit.published_omm import AGGREGATES, COMPONENTS, aggregates
 from unsee.data.mllmu import write_rows
@@ -232,16 +230,6 @@ def test_an_aggregate_without_a_part_says_which():
     assert said["forget quality"] == {"not_scored": "lacks ks"}
     assert said["model side"]["not_scored"].startswith("lacks probe at 50%, probe at 75%, quant")
     assert "lacks" in said["overall"]["not_scored"]
-
-
-def test_one_change_for_all_photos_makes_answers_likelier_within_its_budget(tiny_vlm, small_split):
-    records = small_split.forget
-    changed = universal(tiny_vlm, records, records, iterations=12, seed=0)
-    before, _ = answer_logprobs(tiny_vlm, records)
-    after, _ = answer_logprobs(tiny_vlm, changed)
-    assert after.mean() > before.mean()
-    # The same photo is changed alike, and every photo by as much as the others.
-    assert changed[0].image.key == changed[1].image.key != records[0].image.key
 
 
 def test_a_cut_model_comes_back(tiny_vlm):
