@@ -8,12 +8,12 @@ and at the last layer D_l is what the model itself says next.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -64,9 +64,7 @@ def answer_chances(
     Returns:
         0..1, (record, layer, answer).
     """
-    prompts = [prompt(vlm.processor, records[0])] * len(answers)
-    asked = [replace(records[0], answer=answer) for answer in answers]
-    ids = [tuple(row) for row in answer_ids(vlm.processor, asked, prompts)]
+    ids = answer_tokens(vlm, records[0], answers)
     layers = len(vlm.layout.language_layer_paths(vlm.model))
     total = np.zeros((len(records), layers, len(answers)))
     for shared, tokens in branches(ids).items():
@@ -80,6 +78,13 @@ def answer_chances(
     return np.exp(total)
 
 
+def answer_tokens(vlm: VLM, record: Record, answers: Sequence[str]) -> list[tuple[int, ...]]:
+    """Tokens of some answers to a question that is not a choice, each with its end of sequence."""
+    prompts = [prompt(vlm.processor, record)] * len(answers)
+    asked = [replace(record, answer=answer) for answer in answers]
+    return [tuple(row) for row in answer_ids(vlm.processor, asked, prompts)]
+
+
 def branches(rows: Sequence[tuple[int, ...]]) -> dict[tuple[int, ...], list[int]]:
     """Where token sequences part: what they share up to there -> the tokens that follow it.
 
@@ -91,6 +96,29 @@ def branches(rows: Sequence[tuple[int, ...]]) -> dict[tuple[int, ...], list[int]
         for at, token in enumerate(row):
             following[row[:at]].add(token)
     return {shared: sorted(tokens) for shared, tokens in following.items() if len(tokens) > 1}
+
+
+def where_answers_part(
+    labels: Int[Tensor, "batch seq"], known: Sequence[Container[tuple[int, ...]]]
+) -> Bool[Tensor, "batch tokens"]:
+    """The answer tokens that tell an answer from others.
+
+    Args:
+        labels: Answer tokens at their own positions, -100 elsewhere.
+        known: For each row, the tokens behind which answers part; see `branches`.
+
+    Returns:
+        seq - 1 columns, column t for the token at position t + 1; an answer that parts from none
+        is told by its first token.
+    """
+    scored = labels[:, 1:] != IGNORED_LABEL
+    parted = torch.zeros_like(scored)
+    for row, shared in enumerate(known):
+        columns = scored[row].nonzero()[:, 0].tolist()
+        ids = tuple(labels[row, 1:][scored[row]].tolist())
+        chosen = [column for at, column in enumerate(columns) if ids[:at] in shared]
+        parted[row, chosen or columns[:1]] = True
+    return parted
 
 
 def _read(

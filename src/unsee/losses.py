@@ -63,7 +63,7 @@ def answer_token_zscores(
     )
 
 
-def _read_off(
+def read_off(
     values: Float[Tensor, "batch seq width"], labels: Int[Tensor, "batch seq"]
 ) -> Float[Tensor, "token width"]:
     """What stands right before each answer token of a batch."""
@@ -138,6 +138,64 @@ def unlikelihood(
     return -terms.logsumexp(1).sum() / answered.sum().clamp(min=1)
 
 
+def answer_probability(
+    logits: Float[Tensor, "batch seq vocab"], labels: Int[Tensor, "batch seq"]
+) -> Float[Tensor, ""]:
+    """Mean over answers of their probability, the geometric mean of their tokens'.
+
+    Fact erasure of Patil et al. 2023, https://arxiv.org/abs/2309.17410, in the authors' code:
+    exp(-NLL(y | x)) with NLL the mean over tokens. An answer is pushed less, the less is left.
+
+    Returns:
+        0..1; 0 where nothing is scored.
+    """
+    logprob, scored = answer_token_logprobs(logits, labels)
+    answered = scored.any(1)
+    mean = logprob.sum(1)[answered] / scored.sum(1)[answered]
+    return mean.exp().sum() / answered.sum().clamp(min=1)
+
+
+def out_of_extremes(
+    logits: Float[Tensor, "token vocab"], tokens: Int[Tensor, " token"], *, count: int
+) -> Float[Tensor, ""]:
+    """By how much tokens reach into the `count` most probable ones of all others, or the least.
+
+    The mean over tokens y of max(0, p(y) - top) + max(0, bottom - p(y)), where top and bottom are
+    the probabilities of the last of the others at either end: the head-projection defence of Patil
+    et al. 2023, https://arxiv.org/abs/2309.17410. There y counts among those that are ranked, so
+    that the loss ends one place earlier, within what a guess of `count` takes.
+
+    Args:
+        logits: Scores of the next token, at one layer.
+        tokens: y.
+        count: From 1 to vocab - 1.
+
+    Returns:
+        0..1; 0 where y is out of both ends, or there is none.
+    """
+    chances = logits.float().softmax(-1)
+    own = chances.gather(-1, tokens[:, None])
+    top, bottom = (
+        chances.scatter(-1, tokens[:, None], worst).topk(count, largest=largest).values[:, -1:]
+        for worst, largest in ((-torch.inf, True), (torch.inf, False))
+    )
+    return (F.relu(own - top) + F.relu(bottom - own)).sum() / max(1, len(tokens))
+
+
+def negative_entropy(logits: Float[Tensor, "token vocab"]) -> Float[Tensor, ""]:
+    """Mean of -H of the next token: lowest where all tokens are alike.
+
+    The max-entropy defence of Patil et al. 2023, https://arxiv.org/abs/2309.17410.
+
+    Returns:
+        In nats, from -ln(vocab) to 0; 0 without any row.
+    """
+    logp = logits.float().log_softmax(-1)
+    # A token that cannot come adds nothing, though its log-probability has no end.
+    finite = logp.where(logp > -torch.inf, 0.0)
+    return (logp.exp() * finite).sum() / max(1, len(logp))
+
+
 def npo(
     logprob: Float[Tensor, " batch"], reference_logprob: Float[Tensor, " batch"], *, beta: float
 ) -> Float[Tensor, ""]:
@@ -178,8 +236,8 @@ def kl_to_reference(
     Returns:
         At least 0; 0 where both say the same, or nothing is scored.
     """
-    now = _read_off(logits, labels).log_softmax(-1)
-    before = _read_off(reference_logits, labels).log_softmax(-1)
+    now = read_off(logits, labels).log_softmax(-1)
+    before = read_off(reference_logits, labels).log_softmax(-1)
     return F.kl_div(now, before, reduction="sum", log_target=True) / max(1, len(now))
 
 
@@ -206,9 +264,9 @@ def undial(
         In nats, at least the entropy of what is distilled; 0 where nothing is scored.
     """
     targets = labels[:, 1:][labels[:, 1:] != IGNORED_LABEL][:, None]
-    before = _read_off(reference_logits, labels)
+    before = read_off(reference_logits, labels)
     lowered = before.scatter_add(-1, targets, before.new_full(targets.shape, -beta))
-    now = _read_off(logits, labels).log_softmax(-1)
+    now = read_off(logits, labels).log_softmax(-1)
     return -(lowered.softmax(-1) * now).sum() / max(1, len(now))
 
 
@@ -229,7 +287,7 @@ def mean_squared_states(
     Returns:
         At least 0; 0 where states are at their target, or nothing is scored.
     """
-    apart = _read_off(states, labels) - _read_off(target, labels)
+    apart = read_off(states, labels) - read_off(target, labels)
     return apart.square().sum() / max(1, apart.numel())
 
 

@@ -12,7 +12,6 @@ import torch
 from unsee.data.collate import encode
 from unsee.erasers import ERASERS
 from unsee.errors import ConfigError
-from unsee.finetuning import FineTuned
 from unsee.losses import cross_entropy
 from unsee.method import Method, Terms, Trained
 from unsee.methods import METHODS
@@ -40,10 +39,14 @@ NOTHING_KEPT = {"visible_batch": 0, "retain_batch": 0, "general_batch": 0}
 FORGETS: dict[str, dict[str, Any]] = {
     "vkd": {"lr": 3e-3},
     "ga": {"lr": 1e-3},
+    "empty_response": {"lr": 2e-2, "retain_weight": 3.0},
+    "error_injection": {"lr": 4e-2},
     "grad_diff": {"lr": 1e-3, "retain_weight": 3.0},
+    "head_projection": {"lr": 2e-2},
     "icu": {"lr": 1e-3, "retain_weight": 3.0},
     "kl_min": {"lr": 1e-3, "retain_weight": 3.0},
     "kuda": {"lr": 3e-2},
+    "max_entropy": {"lr": 2e-2, "retain_weight": 3.0},
     "mmunlearner": {"lr": 1e-3, "retain_weight": 3.0},
     "npo": {"lr": 1e-3, "retain_weight": 3.0},
     "po": {"lr": 1e-3, "retain_weight": 3.0},
@@ -64,8 +67,11 @@ def ways():
     """Every method, and once more with adapters where it has them."""
     for name, cls in TRAINED.items():
         yield pytest.param(cls, {}, id=name)
-        if issubclass(cls, FineTuned):
-            yield pytest.param(cls, {"lora_rank": 2}, id=f"{name}-lora")
+        if "lora_rank" in cls.model_fields:
+            other = 0 if cls.model_fields["lora_rank"].default else 2
+            yield pytest.param(
+                cls, {"lora_rank": other}, id=f"{name}-{'lora' if other else 'full'}"
+            )
 
 
 each_way = pytest.mark.parametrize(("cls", "extra"), list(ways()))
@@ -227,8 +233,15 @@ OTHERS: dict[str, tuple[dict[str, Any], Any]] = {
     "lora_rank": ({}, 2),
     # A model that knows nothing has nothing left to be forgotten.
     "icu.forget_weight": ({"stop_margin": -1e3}, 0.5),
+    "defended": ({"layer": 0}, 2),
+    "empty_response.response": ({}, "Who knows?"),
+    "head_projection.defended": ({"layer": 0, "top": 100}, 2),
+    "head_projection.top": ({"top": 100}, 90),
     "icu.pool": ({}, 1),
     "icu.stop_margin": ({}, -1e3),
+    "input_rephrasing.rephrasings": ({}, 2),
+    "input_rephrasing.texts": ({}, ("Say it: {question}",)),
+    "layer": ({}, 0),
     "mmunlearner.mask_batches": ({}, 1),
     "po.refusals": ({}, ("I cannot tell.",)),
     "rmu.layer": ({"parts": ("language.layers[:2]",)}, 1),
@@ -237,9 +250,9 @@ OTHERS: dict[str, tuple[dict[str, Any], Any]] = {
 
 
 def fields():
-    """Every field that is not the loop's own, of every method on `FineTuned`."""
+    """Every field that is not the loop's own, of every method that may train adapters."""
     for name, cls in METHODS.items():
-        if issubclass(cls, FineTuned):
+        if "lora_rank" in cls.model_fields:
             for field in ("lr", *sorted(cls.model_fields.keys() - Trained.model_fields.keys())):
                 yield pytest.param(cls, field, id=f"{name}-{field}")
 

@@ -8,7 +8,7 @@ import torch
 
 from unsee.data.collate import encode
 from unsee.errors import LayoutError
-from unsee.lens import answer_chances, branches, lens
+from unsee.lens import answer_chances, answer_tokens, branches, lens, where_answers_part
 from unsee.models.hooks import captured
 
 ANSWERS = ("a green cat", "a red dog", "a blue bird", "a blue cat")
@@ -29,6 +29,36 @@ def test_branches_by_hand():
     # What begins like all of another one parts from it at its end.
     assert branches([(1, 9), (1, 2, 9)]) == {(1,): [2, 9]}
     assert branches([(1, 9), (1, 9)]) == {}
+
+
+def test_where_answers_part_by_hand():
+    """Rows are padded on either side; an end of sequence, 9, can tell an answer, too."""
+    known = set(branches([(1, 2, 9), (1, 3, 4, 9), (1, 3, 9)]))
+    labels = torch.tensor(
+        [
+            [-100, -100, 1, 3, 4, 9],
+            [-100, 1, 3, 9, -100, -100],
+            [-100, -100, -100, 1, 2, 9],
+            [-100, 1, 3, 9, -100, -100],
+            [-100, -100, -100, -100, -100, -100],
+        ]
+    )
+    found = where_answers_part(labels, [known, known, known, set(), known])
+    told = [labels[row, 1:][found[row]].tolist() for row in range(5)]
+    # What nothing is known of is told by its first token, and what has no answer by none.
+    assert told == [[3, 4], [3, 9], [2], [1], []]
+
+
+def test_answers_part_where_they_are_written(tiny_vlm, small_split):
+    record = next(r for r in small_split.forget if r.topic == "pet")
+    rows = answer_tokens(tiny_vlm, record, ANSWERS)
+    for answer, row in zip(ANSWERS, rows, strict=True):
+        batch = encode(tiny_vlm, [replace(record, answer=answer)], answers=True, side="right")
+        assert batch.labels[batch.labels != -100].tolist() == list(row)
+        parted = where_answers_part(batch.labels, [set(branches(rows))])
+        told = tiny_vlm.processor.tokenizer.decode(batch.labels[:, 1:][parted])
+        # The article is common to all, and tells nothing.
+        assert told.strip().startswith(answer.split()[1])
 
 
 def test_chances_of_the_last_layer_are_those_of_the_answers(tiny_vlm, small_split):

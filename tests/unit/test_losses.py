@@ -7,6 +7,7 @@ import torch
 from unsee.losses import (
     DISTANCES,
     answer_margin,
+    answer_probability,
     answer_token_logprobs,
     answer_token_zscores,
     cka_distance,
@@ -17,7 +18,9 @@ from unsee.losses import (
     kl_to_reference,
     mean_squared_distance,
     mean_squared_states,
+    negative_entropy,
     npo,
+    out_of_extremes,
     representation_deviation,
     sequence_logprob,
     undial,
@@ -45,6 +48,7 @@ ON_LOGITS = {
     "cross_entropy": cross_entropy,
     "gradient_ascent": gradient_ascent,
     "unlikelihood": unlikelihood,
+    "answer_probability": answer_probability,
     "answer_margin": lambda logits, labels: answer_margin(logits, labels).sum(),
     "sequence_logprob": lambda logits, labels: sequence_logprob(logits, labels).sum(),
     "npo": lambda logits, labels: npo(
@@ -143,6 +147,87 @@ def test_losses_on_answers_by_hand():
     # Answers with probability 1/8 and 1/2.
     expected = -(math.log(7 / 8) + math.log(1 / 2)) / 2
     assert unlikelihood(LOGITS, LABELS).item() == pytest.approx(expected)
+
+
+def test_the_probability_of_answers_by_hand():
+    # Of two tokens with 1/2 and 1/4, and of one with 1/2.
+    assert answer_probability(LOGITS, LABELS).item() == pytest.approx((math.sqrt(1 / 8) + 0.5) / 2)
+
+
+def test_the_probability_of_answers_as_a_slow_loop(drawn):
+    answers = [math.exp(sum(row) / len(row)) for row in slow_token_logprobs(*drawn) if row]
+    expected = sum(answers) / len(answers)
+    assert answer_probability(*drawn).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_fact_erasure_stops_pushing_once_an_answer_is_gone():
+    gone = torch.zeros(2, 3, 4)
+    gone[0, 0, 2] = gone[0, 1, 0] = gone[1, 1, 3] = -1000
+    gone.requires_grad_(True)
+    value = answer_probability(gone, LABELS)
+    value.backward()
+    assert value == 0
+    assert gone.grad is not None
+    assert not gone.grad.any()
+    assert answer_probability(-gone.detach(), LABELS) == 1
+
+
+def test_what_reaches_into_the_extremes_by_hand():
+    chances = torch.tensor([[0.1, 0.2, 0.3, 0.4], [0.4, 0.3, 0.25, 0.05], [0.1, 0.2, 0.3, 0.4]])
+    # Above 0.2, the second of the others; below 0.3, the second from below; and neither, among
+    # the first and the last alone.
+    both = out_of_extremes(chances.log()[:2], torch.tensor([3, 3]), count=2)
+    assert both.item() == pytest.approx((0.4 - 0.2 + 0.3 - 0.05) / 2)
+    assert out_of_extremes(chances.log()[2:], torch.tensor([1]), count=1) == 0
+    assert out_of_extremes(chances.log()[2:], torch.tensor([1]), count=2).item() > 0
+
+
+def test_a_token_is_left_alone_once_as_many_others_are_above_it():
+    scores = torch.tensor([[3.0, 2.0, 1.0, 0.0, -1.0, -2.0]])
+    for count, expected in ((2, True), (3, False)):
+        value = out_of_extremes(scores, torch.tensor([2]), count=count)
+        assert (value == 0) == expected
+
+
+def slow_extremes(scores, token, count):
+    total = sum(math.exp(score) for score in scores)
+    chances = [math.exp(score) / total for score in scores]
+    others = sorted(p for number, p in enumerate(chances) if number != token)
+    own = chances[token]
+    return max(0.0, own - others[-count]) + max(0.0, others[count - 1] - own)
+
+
+@pytest.mark.parametrize("count", [1, 3, 8])
+def test_extremes_and_entropy_as_a_slow_loop(count):
+    scores = 2 * torch.randn(7, 9, generator=torch.Generator().manual_seed(4))
+    tokens = torch.arange(7)
+    pairs = list(zip(scores.tolist(), tokens.tolist(), strict=True))
+    expected = sum(slow_extremes(*pair, count) for pair in pairs) / 7
+    found = out_of_extremes(scores, tokens, count=count)
+    assert found.item() == pytest.approx(expected, rel=1e-5)
+    entropy = 0.0
+    for row, _ in pairs:
+        total = sum(math.exp(score) for score in row)
+        entropy -= sum(math.exp(s) / total * math.log(math.exp(s) / total) for s in row)
+    assert negative_entropy(scores).item() == pytest.approx(-entropy / 7, rel=1e-5)
+
+
+def test_entropy_by_hand_and_at_its_ends():
+    half = torch.tensor([[0.5, 0.5, 0.0], [0.25, 0.25, 0.5]]).log()
+    assert negative_entropy(half).item() == pytest.approx(-(1 + 1.5) / 2 * math.log(2))
+    assert negative_entropy(torch.zeros(3, 8)).item() == pytest.approx(-math.log(8))
+    sure = torch.tensor([[0.0, -torch.inf, -torch.inf]]).requires_grad_(True)
+    value = negative_entropy(sure)
+    value.backward()
+    assert value == 0
+    assert sure.grad is not None
+    assert sure.grad.isfinite().all()
+
+
+def test_no_token_is_in_no_extreme_and_has_no_entropy():
+    none = torch.zeros(0, 5, requires_grad=True)
+    assert out_of_extremes(none, torch.zeros(0, dtype=torch.long), count=2) == 0
+    assert negative_entropy(none) == 0
 
 
 def test_losses_on_answers_as_a_slow_loop(drawn):

@@ -16,6 +16,7 @@ from unsee.audit.attacker import with_picked_budgets
 from unsee.audit.attacking import ATTACKED_SET, Campaign
 from unsee.audit.budget import within
 from unsee.audit.control import AUTO
+from unsee.audit.drift import Opened
 from unsee.audit.evidence import gathered
 from unsee.audit.hiding import hiding, made_control, moved, told_of
 from unsee.audit.inquiry import Inquiry
@@ -33,6 +34,7 @@ from unsee.data.records import SETS, Split
 from unsee.erasers.storage import under_artifacts
 from unsee.errors import ConfigError, DataError
 from unsee.models.load import VLM
+from unsee.replies import Replies
 from unsee.report import Report, evidence, html, markdown, signing
 from unsee.report.schema import ModelName
 from unsee.requests import Request
@@ -93,13 +95,15 @@ def audit(
         sign: Ed25519 private key, in PEM, that signs the evidence.
         progress: Told stage, questions done and questions in all.
         told: Given every model's answers and scores.
-        protocol: "published" asks a benchmark's own questions too, for its own scores.
+        protocol: "published" asks a benchmark's own questions too, for its own scores; "omm" those
+            of Open-MMUnlearning.
 
     Raises:
         ArtifactError: If an artifact is damaged, made for another base or on top of other runs,
             or another process works in `out`.
         ConfigError: If both an artifact and an erased model are given, a control, a budget or a
-            key alone, the budget is none, or the key is none.
+            key alone, the budget or the key is none, or a protocol does not apply or lacks
+            something.
         DataError: If there is nothing to ask.
     """
     started = time.monotonic()
@@ -127,7 +131,13 @@ def audit(
     sets = {name: asked.split.audit[name] for name in SETS if asked.split.audit.get(name)}
     if not sets:
         raise DataError("audit: expected questions to ask, got none; check --subject")
-    published = published_of(protocol, asked.description.get("source", ""), sets, seed=seed)
+    published = published_of(
+        protocol,
+        asked.description.get("source", ""),
+        asked.split,
+        seed=seed,
+        gold=gold is not None,
+    )
     runs = _runs(artifact)
     manifests = read_stack(vlm, runs)
     for run, manifest in zip(runs, manifests, strict=True):
@@ -173,19 +183,25 @@ def audit(
         floor = inquiry.floor(vlm) if gold is None and asked.floor else None
         text = [*sets.get("forget_text", ()), *sets.get("retain_text", ())]
         before, after = text_logits(vlm, text), None
+        drifting: dict[ModelName, tuple[Replies, Opened]] = {}
         with _changed(vlm, runs, erased) as changed:
             if changed is not None:
                 mark = erasers_key(manifests)
                 scored["erased"] = inquiry.score(changed, "erased", mark)
                 after = text_logits(changed, text)
+                replies = inquiry.replies(changed, "erased", mark)
+                drifting["erased"] = (replies, lambda: _changed(vlm, runs, erased))
                 campaign.attack(changed, "erased", mark)
         campaign.attack(vlm, "base")
         if gold is not None:
             scored["gold"] = inquiry.score(gold, "gold")
             campaign.attack(gold, "gold")
+            drifting["gold"] = (inquiry.replies(gold, "gold"), nullcontext)
         if under is not None:
             with under.on():
                 campaign.attack(vlm, "control", under.mark)
+        for name, (replies, opened) in drifting.items():
+            scored[name] = inquiry.drift(vlm, name, scored[name], replies, opened)
 
         result = report_of(
             vlm,

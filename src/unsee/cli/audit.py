@@ -48,9 +48,26 @@ def audit(
     general: General = None,
     strangers: Strangers = None,
     scope: Annotated[
-        str, typer.Option(help="visual: photos only; both: also asked by name.")
-    ] = "visual",
-    photos: Annotated[int, typer.Option(help="Photos a person given to the method (world).")] = 5,
+        str | None,
+        typer.Option(
+            help="visual: photos only; both: also asked by name.",
+            show_default="the artifact's, or visual",
+        ),
+    ] = None,
+    photos: Annotated[
+        int | None,
+        typer.Option(
+            help="Photos a person given to the method (world).",
+            show_default="the artifact's, or 5",
+        ),
+    ] = None,
+    holdout: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of a person's photos not given to the method (folders).",
+            show_default="the artifact's, or 0.25",
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the report.", show_default="the last artifact's")
     ] = None,
@@ -68,7 +85,11 @@ def audit(
         ),
     ] = None,
     protocol: Annotated[
-        str, typer.Option(help="published: a benchmark's own prompts and scores too (mllmu:).")
+        str,
+        typer.Option(
+            help="published: a benchmark's own prompts and scores too (mllmu:, clear:); omm: those "
+            "of Open-MMUnlearning (mllmu:)."
+        ),
     ] = "strict",
     control: Annotated[
         str | None,
@@ -99,13 +120,12 @@ def audit(
     Example: unsee audit world:llava --artifact runs/a --subject world:A
     """
     from unsee.errors import ConfigError
-    from unsee.settings import resolve
 
     if artifact and base is not None:
         raise ConfigError(
             "expected --artifact or --base, got both; MODEL is the base of an artifact"
         )
-    from unsee.recipe import Recipe
+    from unsee.recipe import recipe_of_audit
     from unsee.sources import gold_of, open_model, people_of, request_of
 
     if control is not None and attacks is None:
@@ -125,10 +145,11 @@ def audit(
 
         tried = attacks_named(attacks)
 
-    wanted = resolve(
-        Recipe,
+    wanted = recipe_of_audit(
         {
-            "model": base or model,
+            "model": model,
+            "base": base,
+            "artifact": artifact,
             "subject": subject,
             "request": request,
             "dataset": dataset,
@@ -137,7 +158,8 @@ def audit(
             "strangers": strangers,
             "scope": scope,
             "photos": photos,
-        },
+            "holdout": holdout,
+        }
     )
     hush()
     people = people_of(wanted)
@@ -194,8 +216,10 @@ def show(result: Any) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from unsee.report import attempts, wording
+    from unsee.audit.published_omm import AGGREGATES
+    from unsee.report import attempts, published, wording
 
+    titles = wording.MODELS.values()
     table = Table("questions", "before", "after", "never knew", "n", box=None)
     for name in wording.set_order(result):
         cells = [result.model(model).cell(name) for model in wording.MODELS]
@@ -213,6 +237,10 @@ def show(result: Any) -> None:
         f"score {wording.figure(summary.score)} (1 best)"
     )
     console.print(f"Verdict: {result.verdict.rung}", highlight=False)
+    for split, score, *models, _, _ in published.rows(result):
+        if split == AGGREGATES:
+            said = ", ".join(f"{m} {t.lower()}" for m, t in zip(models, titles, strict=True))
+            console.print(f"{AGGREGATES}: {score}: {said}", highlight=False)
     judged = result.model("erased" if "erased" in result.models else "base")
     for sentence in attempts.sentences(judged):
         console.print(sentence, highlight=False)

@@ -42,6 +42,7 @@ class Person:
             where there is no such file.
         held_out: Those of `photos` that no method may be given; None leaves it to the request,
             which holds out a share.
+        asked_only: Questions that no method may be given, on whatever photo.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Person:
     profile: Mapping[str, str] = field(default_factory=dict)
     records: tuple[Record, ...] = ()
     held_out: tuple[Photo, ...] | None = None
+    asked_only: tuple[Record, ...] = ()
 
 
 def read_people(folder: Path | str, *, beside: Collection[str] = ()) -> tuple[Person, ...]:
@@ -133,6 +135,13 @@ def _read_person(folder: Path, faults: list[str]) -> Person:
     slug = folder.resolve().name
     profile = _read_profile(folder / PROFILE, faults)
     name = profile.get("name", slug.replace("_", " ").replace("-", " ").strip().title())
+    if text_fault(slug, one_line=True):
+        faults.append(
+            f"{folder}: expected a folder name in UTF-8 without control characters, "
+            f"got {shown(slug)}; rename it, or set a UTF-8 locale such as LC_ALL=C.UTF-8"
+        )
+    if not name:
+        faults.append(f"{folder}: expected a name, got {shown(slug)}; rename it after the person")
     if not photos:
         faults.append(
             f"{folder}: expected at least one photo ({_PHOTO_KINDS}), got none; "

@@ -9,6 +9,7 @@ with an object a question, about 500 of them:
 | `src`, `pred` | question whose answer is to be deleted, and that answer |
 | `loc`, `loc_ans` | neighbourhood questions on the same photo, and their answers |
 | `image_id` | number of the photo in COCO |
+| `rephrase` | where it is there: the question in other words |
 
 Other fields are passed over. The photos are COCO's own files (`000000000042.jpg`,
 `COCO_train2014_000000000042.jpg`, ...) in the folder of the JSON file or in one of its subfolders.
@@ -43,6 +44,7 @@ class Entry:
         question: What is asked.
         answer: What is to be forgotten.
         near: Other questions on the same photo, with answers to be kept.
+        reworded: The question in other words, which is asked only.
     """
 
     key: str
@@ -50,6 +52,7 @@ class Entry:
     question: str
     answer: str
     near: tuple[tuple[str, str], ...]
+    reworded: tuple[str, ...] = ()
 
     @property
     def subject(self) -> str:
@@ -63,6 +66,10 @@ class Entry:
             Record(self.subject, photo, question, answer, topic=NEIGHBOUR)
             for question, answer in self.near
         ]
+
+    def asked_only(self, photo: Photo) -> list[Record]:
+        """The question in other words."""
+        return [Record(self.subject, photo, text, self.answer) for text in self.reworded]
 
 
 def read_entries(path: Path, faults: list[str]) -> list[tuple[str, Entry]]:
@@ -117,7 +124,8 @@ def find_photo(homes: Sequence[Path], image: int) -> Photo:
         image: Its number.
 
     Raises:
-        DataError: If it is nowhere, or does not decode.
+        DataError: If it is nowhere.
+        PhotoError: If it does not decode.
     """
     names = [f"{image:012d}.jpg", *(f"COCO_{part}2014_{image:012d}.jpg" for part in _PARTS)]
     for path in (home / name for home in homes for name in names):
@@ -156,11 +164,11 @@ def _row_faults(row: Mapping[str, Any]) -> Iterator[str]:
             yield f"{field}: expected text, got nothing"
     if not str(row.get("image_id", "")).isdecimal():
         yield f"image_id: expected a number, got {shown(row.get('image_id'))}"
-    lists = {field: _texts(row.get(field)) for field in ("loc", "loc_ans")}
+    lists = {field: _texts(row.get(field)) for field in ("loc", "loc_ans", "rephrase")}
     for field, texts in lists.items():
         if texts is None:
             yield f"{field}: expected a list of texts, got {shown(row.get(field))}"
-    questions, answers = lists.values()
+    questions, answers = lists["loc"], lists["loc_ans"]
     if questions is not None and answers is not None and len(questions) != len(answers):
         yield f"loc_ans: expected {len(questions)} answers, one a question, got {len(answers)}"
 
@@ -168,6 +176,7 @@ def _row_faults(row: Mapping[str, Any]) -> Iterator[str]:
 def _entry(row: Mapping[str, Any]) -> Entry:
     questions: Iterable[str] = _texts(row["loc"]) or ()
     answers: Iterable[str] = _texts(row["loc_ans"]) or ()
+    reworded = (text.strip() for text in _texts(row.get("rephrase")) or ())
     near = (
         (question.removeprefix(_PREFIX).strip(), answer.strip())
         for question, answer in zip(questions, answers, strict=True)
@@ -178,6 +187,7 @@ def _entry(row: Mapping[str, Any]) -> Entry:
         question=row["src"].strip(),
         answer=row["pred"].strip(),
         near=tuple((question, answer) for question, answer in near if question and answer),
+        reworded=tuple(text for text in reworded if text),
     )
 
 

@@ -17,4 +17,5 @@ from unsee.methods import po as po  # noqa: E402
 from unsee.methods import rmu as rmu  # noqa: E402
 from unsee.methods import sineproject as sineproject  # noqa: E402
 from unsee.methods import undial as undial  # noqa: E402
+from unsee.methods import unlok as unlok  # noqa: E402
 from unsee.methods import vkd as vkd  # noqa: E402

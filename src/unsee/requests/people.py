@@ -148,6 +148,7 @@ def from_people(
             "probes": [asdict(p) for p in probes],
             "not_measurable": not_measurable,
             **({"left_out": dict(sides.left_out)} if sides.left_out else {}),
+            **({"unreadable": list(sides.unreadable)} if sides.unreadable else {}),
         },
     )
 
@@ -163,7 +164,7 @@ def _about_subjects(base: Replies, albums: Sequence[Album], *, strangers: bool) 
         facts = dict(person.profile)
         if person.records:
             given += _asked(person, album.given)
-            held_out += _asked(person, album.held_out, held_out=True)
+            held_out += [*_asked(person, album.held_out, held_out=True), *person.asked_only]
             text += [record for record in person.records if record.image is None]
             continue
         if not is_labelled(person):

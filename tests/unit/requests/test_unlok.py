@@ -67,9 +67,20 @@ def test_named_questions_are_forgotten_and_all_others_kept(benchmark):
     assert [r.answer for r in kept[1].records] == ["maker 4973", "no"]
     assert sides.left_out["same photo"] == "1 other questions on a photo of those to forget"
     assert "rephrased" in sides.left_out
-    assert sides.not_scored.keys() == {
-        "forget_unseen", "forget_text", "retain_text", "celebrity", "refusal"
-    }  # fmt: skip
+    assert sides.not_scored.keys() == {"forget_text", "retain_text", "celebrity", "refusal"}
+    assert [(r.subject, r.question, r.answer) for r in one.asked_only] == [
+        ("UnLOK-VQA 12", "By whom was it made?", "maker 12")
+    ]
+
+
+def test_a_file_without_questions_in_other_words(benchmark):
+    rows = [{k: v for k, v in row.items() if k != "rephrase"} for row in ENTRIES]
+    (benchmark / "UnLOK-VQA.json").write_text(json.dumps(rows))
+    sides = read_dataset(f"unlok:{benchmark}#12")
+    assert sides.people["forget"][0].asked_only == ()
+    assert sides.not_scored["forget_unseen"] == (
+        "UnLOK-VQA has one photo a question, and this file no field rephrase"
+    )
 
 
 def test_several_questions_and_questions_on_one_photo(benchmark):
@@ -96,6 +107,7 @@ def test_a_question_that_is_not_there(benchmark):
         ({"pred": " "}, "pred: expected text, got nothing"),
         ({"image_id": "a"}, "image_id: expected a number, got 'a'"),
         ({"loc": 3}, "loc: expected a list of texts, got 3"),
+        ({"rephrase": [7]}, "rephrase: expected a list of texts, got [7]"),
         ({"loc_ans": ["red"]}, "loc_ans: expected 2 answers, one a question, got 1"),
         ({"image_id": 7}, "image_id: expected 000000000007.jpg in {home} or one of its subfolders, "
                           "got none; copy COCO's photos there"),
@@ -122,6 +134,8 @@ def test_a_photo_that_does_not_decode(benchmark):
     (benchmark / "000000000042.jpg").write_bytes(b"x")
     with pytest.raises(DataError, match=r"row 1: .*042\.jpg: expected a readable jpg, png, webp"):
         read_dataset(f"unlok:{benchmark}#12")
+    sides = read_dataset(f"unlok:{benchmark}#12", unreadable=1)
+    assert len(sides.unreadable) == 1
 
 
 @pytest.mark.parametrize(
@@ -162,6 +176,14 @@ def test_the_request_fills_our_sets(benchmark):
     assert split.audit["forget_seen"] == tuple(
         dataclasses.replace(r, set="forget_seen") for r in split.forget
     )
+    # Whatever is asked in other words no method is given, and attacks have something to start from.
+    others = split.audit["forget_unseen"]
+    assert [(r.subject, r.question, r.form) for r in others] == [
+        (f"UnLOK-VQA {key}", "By whom was it made?", "open") for key in (4, 12)
+    ]
+    assert "By whom was it made?" not in {
+        r.question for side in (split.forget, split.visible, split.retain) for r in side
+    }
     near = [r for r in split.visible if r.topic == "visible:neighbourhood"]
     assert [(r.subject, r.question) for r in near] == [
         (f"UnLOK-VQA {key}", question)
