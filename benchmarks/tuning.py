@@ -1,16 +1,16 @@
 """Twenty seeded trials of every method's settings on the development people of the world.
 
-    python benchmarks/tuning.py [--jobs 2] [--only ga npo]
+    python benchmarks/tuning.py [--jobs 2] [--only ga npo] [--collect]
 
 Each method is tuned by `unsee tune`, in a folder of its own under runs/tune; a method that is done
 is not run again, and one that was interrupted goes on. The recipe of the best trial goes to
 recipes/world-METHOD.toml, which `recipes/world.toml` compares on people nobody tried anything on;
-every trial goes to docs/results/tuning.json. GradDiff has a script of its own.
+every trial goes to docs/results/tuning.json; with `--collect` nothing is run, and what is done is
+written down. GradDiff has a script of its own.
 """
 
 import argparse
 import os
-import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -78,7 +78,7 @@ def row(method: str, tuned: Tuned) -> dict[str, Any]:
     }
 
 
-def page(rows: dict[str, dict[str, Any]]) -> str:
+def page(rows: dict[str, dict[str, Any]], missing: list[str]) -> str:
     """The best trial of each method, best first."""
     lines = [
         "# Settings of every method, chosen on development people",
@@ -87,8 +87,8 @@ def page(rows: dict[str, dict[str, Any]]) -> str:
         "the first of them the method's own defaults, on six people of the built-in world of LLaVA",
         "whom no report is about, all forgotten at once. Lower is better in forget gap, higher in",
         "keep; the score is the harmonic mean of keep and 1 - gap. These are the best of twenty on",
-        "the people they were chosen on: what the settings are worth is in",
-        "[world.md](world.md). All trials: [tuning.json](tuning.json).",
+        "the people they were chosen on, no measure of the methods: `unsee compare",
+        "recipes/world.toml` asks about others. All trials: [tuning.json](tuning.json).",
         "",
         "| method | defaults' score | best score | forget gap | keep | trial "
         "| no figures | settings |",
@@ -104,6 +104,8 @@ def page(rows: dict[str, dict[str, Any]]) -> str:
             f"| {best['keep']:.3f} | {found['best']} of {len(found['trials'])} "
             f"| {found['without_figures']} | `{settings}` |"
         )
+    if missing:
+        lines += ["", f"Not tuned yet: {', '.join(missing)}."]
     return "\n".join(lines) + "\n"
 
 
@@ -112,19 +114,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=2, help="Methods at a time.")
     parser.add_argument("--only", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--collect", action="store_true", help="Write down what is done.")
     given = parser.parse_args()
     with ThreadPoolExecutor(given.jobs) as pool:
-        list(pool.map(run, given.only))
+        list(pool.map(run, () if given.collect else given.only))
     rows = {}
     for method in METHODS:
         if (FOLDER / method / TUNING).exists():
             tuned = read_tuned(FOLDER / method)
             if len(tuned.trials) == TRIALS:
                 rows[method] = row(method, tuned)
-                shutil.copy(FOLDER / method / "recipe.toml", f"recipes/world-{method}.toml")
-    content = {"command": "python benchmarks/tuning.py", "versions": versions(), "methods": rows}
+                text = (FOLDER / method / "recipe.toml").read_text(encoding="utf-8")
+                text = text.replace("\n\n[method]", '\nsubject = "world:A"\n\n[method]')
+                Path(f"recipes/world-{method}.toml").write_text(text, encoding="utf-8")
+    missing = [method for method in METHODS if method not in rows]
+    content = {
+        "command": "python benchmarks/tuning.py",
+        "versions": versions(),
+        "not_tuned": missing,
+        "methods": rows,
+    }
     write(RESULT, content)
-    RESULT.with_suffix(".md").write_text(page(rows), encoding="utf-8")
+    RESULT.with_suffix(".md").write_text(page(rows, missing), encoding="utf-8")
 
 
 if __name__ == "__main__":
