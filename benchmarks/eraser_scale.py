@@ -84,7 +84,7 @@ def fits(vlm: VLM, kept: int) -> dict[str, Any]:
         began = time.process_time()
         method.fit(vlm, split, kept=at_hand)
         seconds[str(photos)] = time.process_time() - began
-    return {"kept_rows": len(at_hand.states), "seconds_by_photos": seconds}
+    return {"kept_rows": at_hand.rows, "seconds_by_photos": seconds}
 
 
 def requests(vlm: VLM, rounds: int) -> dict[str, Any]:

@@ -5,7 +5,8 @@
 A control is made by `unsee.audit.control.hidden`. Candidates hide the questions as they are asked,
 or all that the method was given, and differ in what is trained. What comes back of one is its gain
 under an attack less gold's; an attack has power where that is at least 20 points. Kept in
-`runs/hidden_control`; writes `docs/results/hidden-control.{json,md}`.
+`runs/hidden_control`; writes `docs/results/hidden-control.{json,md}`, and to
+`src/unsee/audit/strengths.json` how strong each attack is on the control that audits make.
 """
 
 from dataclasses import replace
@@ -23,6 +24,9 @@ from unsee.world import materialise
 
 RESULT = Path("docs/results/hidden-control.json")
 FOLDER = Path("runs/hidden_control")
+STRENGTHS = Path("src/unsee/audit/strengths.json")
+# The one that audits make.
+CONTROL = "as asked, last two layers"
 QUESTIONS = 24
 AS_GIVEN = {
     "lr": 1e-3,
@@ -38,11 +42,11 @@ CANDIDATES = {
     "as given, last layer and head": {**AS_GIVEN, **LAST},
     "as given, language layers": {**AS_GIVEN, "parts": ("language.layers[:]",), "lr": 3e-4},
     "as asked, language layers": {"parts": ("language.layers[:]",)},
-    "as asked, last two layers": {},
+    CONTROL: {},
 }
 ATTACKS_TRIED = (
     "prefix,preamble,prefill,describe,in_context,crop,noise,blur,flip,typographic,int4,int8,pruning,"
-    "merge,half_precision,head_projection,relearning"
+    "merge,half_precision,head_projection,relearning,pgd,universal,depth"
 )
 
 
@@ -95,6 +99,8 @@ def main() -> None:
     content = provenance("python benchmarks/hidden_control.py", table)
     write(RESULT, content | {"draw": "dev", "questions": len(asked), "candidates": rows})
     columns = {name: row for name, row in rows.items() if "recovered" in row}
+    shown = {"source": str(RESULT), "control": CONTROL, "recovered": rows[CONTROL]["recovered"]}
+    write(STRENGTHS, shown)
     lines = [
         "# Which control that merely hides do attacks find out?",
         "",

@@ -5,8 +5,9 @@
 The runs are those of `unsee compare recipes/world.toml`, which is to be run first; each is audited
 with `--attacks all` and the control that is made of the base. Audits are kept beside their runs;
 with all of them there, or with `--collect`, which names those that are not,
-`docs/results/robustness.{json,md}` are written. Scores of single questions come from the audits'
-evidence; the draws' questions are pooled, and intervals are by person.
+`docs/results/robustness.{json,md}` are written, and `robustness.svg`, what relearning brings back
+at each budget. Scores of single questions come from the audits' evidence; the draws' questions are
+pooled, and intervals are by person.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from cells import conditions, write
 
 from unsee.attacks import attacks_named
@@ -26,6 +28,7 @@ from unsee.metrics.recovery import AVERAGE_GAIN
 from unsee.report import load
 from unsee.report.evidence import Figure, Questions
 from unsee.report.evidence import load as load_evidence
+from unsee.report.plots import Curve, curves, recovered_by_budget
 from unsee.report.schema import AttackScore, Report
 from unsee.sources import gold_of, open_model
 
@@ -118,6 +121,24 @@ def pooled(folders: Sequence[Path], reports: Sequence[Report], name: str) -> dic
     return found | ({"average_gain": gains} if gains else {})
 
 
+def relearned(row: str, reports: Sequence[Report]) -> list[Curve]:
+    """What relearning brings back of a row at each budget, averaged over the draws."""
+    shares: dict[Any, tuple[float, ...]]
+    by_draw = [{curve.name: curve for curve in curves(report)} for report in reports]
+    found = []
+    for name, first in by_draw[0].items():
+        drawn = [own.get(name) for own in by_draw]
+        alike = [c for c in drawn if c is not None and c.budgets == first.budgets]
+        if name.startswith("relearning") and len(alike) == len(reports):
+            shares = {
+                model: tuple(float(share) for share in np.mean([c.shares[model] for c in alike], 0))
+                for model in first.shares
+                if all(model in c.shares for c in alike)
+            }
+            found.append(Curve(f"{row}: {name}", first.budgets, shares))
+    return found
+
+
 def main() -> None:
     """Attack the rows, or collect what is there."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -132,6 +153,7 @@ def main() -> None:
         "not_run": [],
         "rows": {},
     }
+    drawn: list[Curve] = []
     for row in given.rows:
         cells = lineup.cells(row)
         if not given.collect:
@@ -143,13 +165,21 @@ def main() -> None:
             content["not_run"].append(row)
             continue
         reports = [load(folder) for folder in folders]
+        own = relearned(row, reports)
+        drawn += own
         content["rows"][row] = {
+            "relearned": {
+                curve.name: {"budgets": curve.budgets, "shares": dict(curve.shares)}
+                for curve in own
+            },
             "verdicts": [report.verdict.rung for report in reports],
             "attacks": {
                 name: pooled(folders, reports, name) for name in reports[0].models["erased"].attacks
             },
         }
     write(RESULT, content)
+    if drawn:
+        RESULT.with_suffix(".svg").write_text(recovered_by_budget(drawn), encoding="utf-8")
     RESULT.with_suffix(".md").write_text(markdown(content), encoding="utf-8")
 
 
@@ -185,6 +215,8 @@ def markdown(content: Mapping[str, Any]) -> str:
         for name, key in (("relearning", "average_gain"),)
         if key in found["attacks"].get(name, {})
     ]
+    if any(found.get("relearned") for found in rows.values()):
+        out += ["", f"![What relearning brings back at each budget]({RESULT.stem}.svg)"]
     verdicts = [f"- {row}: {', '.join(found['verdicts'])}" for row, found in rows.items()]
     return "\n".join([*out, "", "Verdicts of the three draws:", "", *verdicts, ""])
 

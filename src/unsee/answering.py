@@ -1,6 +1,6 @@
 """What a model answers, and how probable it holds given answers to be."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from unsee.data.collate import Batch, Side, encode
 from unsee.data.records import Record
-from unsee.losses import IGNORED_LABEL, answer_token_logprobs
+from unsee.losses import IGNORED_LABEL, answer_token_logprobs, read_off
 from unsee.models.load import VLM
 from unsee.models.passes import asking, scoring
 from unsee.prefill import in_asking_order, prefilled
@@ -138,6 +138,30 @@ def answer_scores(
         if progress is not None:
             progress(done, len(records))
     return AnswerScores(sums, counts, repeated)
+
+
+def answer_distributions(
+    vlm: VLM, records: Sequence[Record], batch_size: int = 64
+) -> Iterator[dict[int, Float[Tensor, "token vocab"]]]:
+    """What the model expects at each token of each record's answer, a batch at a time.
+
+    Args:
+        vlm: Model to ask.
+        records: Questions with answers.
+        batch_size: Records a forward pass, >= 1.
+
+    Yields:
+        Log-probabilities of the whole vocabulary in nats, by row number; a vocabulary is wide, so
+        whoever keeps them should count their bytes.
+    """
+    for rows in _batches(vlm, records, batch_size):
+        batch = _read(vlm, [records[row] for row in rows], answers=True)
+        told = scoring(batch.labels == IGNORED_LABEL), asking([records[row].form for row in rows])
+        with torch.inference_mode(), told[0], told[1]:
+            logits, labels = answer_logits(vlm, batch)
+            found = read_off(logits, labels).log_softmax(-1)
+        counts = (labels != IGNORED_LABEL).sum(1).tolist()
+        yield dict(zip(rows, found.split(counts), strict=True))
 
 
 def answer_logprobs(

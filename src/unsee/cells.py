@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -63,7 +64,9 @@ class Cell:
     @property
     def job(self) -> dict[str, Any]:
         """All that a cell follows from."""
-        asked = self.recipe.model_dump(mode="json", exclude={"method", "out", "seeds"})
+        asked = self.recipe.model_dump(
+            mode="json", exclude={"method", "out", "seeds", "unreadable"}
+        )
         tables = []
         for table in self.methods:
             settings = {name: value for name, value in table.items() if name != "name"}
@@ -168,6 +171,7 @@ def _forgotten(
         out=folder / "audit",
         cache=references,
         seed=cell.seed,
+        command=_audit_command(cell, runs, folder / "audit", references),
         told=scored.__setitem__,
     )
     return {
@@ -178,6 +182,21 @@ def _forgotten(
         "text_logits_bit_identical": report.data["text_logits_bit_identical"],
         "changed_tensors": report.data["changed_tensors"],
     }
+
+
+def _audit_command(cell: Cell, runs: Sequence[Path], out: Path, references: Path) -> str:
+    """The audit of a cell as `unsee audit` makes it, so that `unsee verify` can repeat it."""
+    asked = cell.recipe
+    words = ["unsee", "audit", asked.model]
+    for run in runs:
+        words += ["--artifact", str(run)]
+    people = ("subject", "retain", "general", "strangers", "scope", "photos")
+    options = {name: getattr(asked, name) for name in people}
+    options |= {"gold": cell.gold, "out": out, "cache": references, "seed": cell.seed}
+    for name, value in options.items():
+        if value is not None:
+            words += [f"--{name}", str(value)]
+    return shlex.join(words)
 
 
 def _told(

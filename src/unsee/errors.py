@@ -40,6 +40,10 @@ class DataError(UnseeError, ValueError):
     """Photos, questions or records cannot be read or contradict one another."""
 
 
+class PhotoError(DataError):
+    """A photo is there but cannot be used: it does not decode, or has no size to be seen at."""
+
+
 def first_faults(faults: Sequence[str], shown: int = FAULTS_SHOWN) -> tuple[str, ...]:
     """The first faults of many, and how many more there are."""
     hidden = len(faults) - shown

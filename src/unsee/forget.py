@@ -37,7 +37,8 @@ from unsee.train import may_change, train
 
 JOB = "job.json"
 MANIFEST = "manifest.json"
-# What we write into a run folder; `overwrite` removes these and nothing else.
+# What a run and its audit write; `overwrite` removes these and nothing else. Answers stay: they are
+# told apart by model and question, and those of the base were just asked for the new run.
 FILES = (
     MANIFEST,
     "weights.safetensors",
@@ -46,8 +47,8 @@ FILES = (
     "canary.safetensors",
     CHECKPOINT,
     JOB,
-    "answers.jsonl",
     "report.json",
+    "evidence.json",
     "report.md",
     "report.html",
 )

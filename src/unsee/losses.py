@@ -63,7 +63,7 @@ def answer_token_zscores(
     )
 
 
-def _read_off(
+def read_off(
     values: Float[Tensor, "batch seq width"], labels: Int[Tensor, "batch seq"]
 ) -> Float[Tensor, "token width"]:
     """What stands right before each answer token of a batch."""
@@ -236,8 +236,8 @@ def kl_to_reference(
     Returns:
         At least 0; 0 where both say the same, or nothing is scored.
     """
-    now = _read_off(logits, labels).log_softmax(-1)
-    before = _read_off(reference_logits, labels).log_softmax(-1)
+    now = read_off(logits, labels).log_softmax(-1)
+    before = read_off(reference_logits, labels).log_softmax(-1)
     return F.kl_div(now, before, reduction="sum", log_target=True) / max(1, len(now))
 
 
@@ -264,9 +264,9 @@ def undial(
         In nats, at least the entropy of what is distilled; 0 where nothing is scored.
     """
     targets = labels[:, 1:][labels[:, 1:] != IGNORED_LABEL][:, None]
-    before = _read_off(reference_logits, labels)
+    before = read_off(reference_logits, labels)
     lowered = before.scatter_add(-1, targets, before.new_full(targets.shape, -beta))
-    now = _read_off(logits, labels).log_softmax(-1)
+    now = read_off(logits, labels).log_softmax(-1)
     return -(lowered.softmax(-1) * now).sum() / max(1, len(now))
 
 
@@ -287,7 +287,7 @@ def mean_squared_states(
     Returns:
         At least 0; 0 where states are at their target, or nothing is scored.
     """
-    apart = _read_off(states, labels) - _read_off(target, labels)
+    apart = read_off(states, labels) - read_off(target, labels)
     return apart.square().sum() / max(1, apart.numel())
 
 

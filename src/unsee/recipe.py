@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
+from unsee.artifacts import load_manifest
 from unsee.erasers import ERASERS
 from unsee.errors import ConfigError
 from unsee.methods import METHODS
@@ -33,6 +34,8 @@ class Recipe(Settings):
         scope: "visual" leaves answers to text-only questions alone; "both" does not.
         photos: Photos a person given to the method; for a world only.
         holdout: Share of each person's photos that is only audited; for folders only.
+        unreadable: Most rows of a `dataset` that are left out, counted and listed, because their
+            photo does not decode.
         part: Half of a world's held-out items that is audited; "dev" serves choices.
         seeds: A run each.
         out: Run folder; with several seeds, `seed-0` and so on in it.
@@ -51,6 +54,7 @@ class Recipe(Settings):
     scope: Scope = "visual"
     photos: int = Field(5, ge=1, le=60)
     holdout: float = Field(0.25, ge=0, le=0.5)
+    unreadable: int = Field(0, ge=0)
     part: Literal["report", "dev"] = "report"
     seeds: tuple[int, ...] = Field((0,), min_length=1)
     out: str = "runs/forget"
@@ -107,6 +111,33 @@ def read_recipe(
     method = resolve(component(name), settings, where=f"{_prefix(where)}method {name}")
     resolved = {"name": name, **method.model_dump(mode="json")}
     return recipe.model_copy(update={"method": resolved}), method
+
+
+def recipe_of_audit(options: Mapping[str, Any]) -> Recipe:
+    """Whom an audit asks about: as its options say, and else as its last run was asked for.
+
+    A run that was given other photos than usual is so never asked about these as unseen ones.
+
+    Args:
+        options: Of `unsee audit`, None where not given.
+
+    Raises:
+        ArtifactError: If the run is incomplete or damaged.
+        ConfigError: If a value does not fit.
+    """
+    table: dict[str, Any] = {}
+    if options["artifact"]:
+        made = load_manifest(options["artifact"][-1]).get("request")
+        made = made if isinstance(made, dict) else {}
+        table = {name: made[name] for name in ("scope", "holdout", "part") if name in made}
+        if isinstance(made.get("unreadable"), list):
+            table["unreadable"] = len(made["unreadable"])
+        if "draw" in made:
+            table["photos"] = made.get("photos_per_person")
+    names = ("subject", "request", "dataset", "retain", "general", "strangers")
+    names += ("scope", "photos", "holdout")
+    table |= {name: options[name] for name in names if options[name] is not None}
+    return resolve(Recipe, {"model": options["base"] or options["model"], **table})
 
 
 def component(name: str) -> type[Settings]:

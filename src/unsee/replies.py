@@ -36,6 +36,10 @@ class Replies:
         batch_size: Questions a forward pass, and between two writes.
         max_new_tokens: Longest answer, in tokens.
         progress: Told stage, questions done and questions in all.
+
+    Attributes:
+        vlm: The model.
+        key: What its replies are kept under.
     """
 
     def __init__(
@@ -49,29 +53,47 @@ class Replies:
         max_new_tokens: int = LONGEST,
         progress: Progress | None = None,
     ) -> None:
-        self._vlm = vlm
+        self.vlm = vlm
         self.source = vlm.source
         self._name = name
+        self._mark = mark
         # Replies are reused for the same weights in the same precision only.
         runs = (run.fingerprint for run in vlm.stack)
         longer = "" if max_new_tokens == LONGEST else f"{max_new_tokens} tokens"
-        self._key = "-".join(filter(None, (vlm.fingerprint, dtype_name(vlm), *runs, mark, longer)))
+        self.key = "-".join(filter(None, (vlm.fingerprint, dtype_name(vlm), *runs, mark, longer)))
         self._max_new_tokens = max_new_tokens
         self._path = path
         self._batch_size = batch_size
         self._progress = progress
         self._answers: dict[str, str] = {}
         self._logprobs: dict[str, tuple[float, int, str]] = {}
+        self._divergences: dict[str, dict[str, float]] = {}
         for row in _read(path) if path is not None else ():
-            if row["model"] == self._key:
+            if row["model"] == self.key:
                 self._keep(row)
+
+    def under(self, mark: str) -> "Replies":
+        """Those of the same model while something is changed, in the same place.
+
+        Args:
+            mark: Tells what.
+        """
+        return Replies(
+            self.vlm,
+            name=self._name,
+            mark="-".join(filter(None, (self._mark, mark))),
+            path=self._path,
+            batch_size=self._batch_size,
+            max_new_tokens=self._max_new_tokens,
+            progress=self._progress,
+        )
 
     def answers(self, records: Sequence[Record], stage: str = "answers") -> list[str]:
         """Answers in the order of the records; what the records hold as answer is not read."""
         digests = [question_digest(record) for record in records]
         for batch in self._pending(records, digests, self._answers, stage):
             texts = generate_answers(
-                self._vlm,
+                self.vlm,
                 list(batch.values()),
                 batch_size=self._batch_size,
                 max_new_tokens=self._max_new_tokens,
@@ -87,7 +109,7 @@ class Replies:
         """Log-probability of each record's answer in nats, and its tokens; both (record,)."""
         digests = [answer_digest(record) for record in records]
         for batch in self._pending(records, digests, self._logprobs, "probabilities"):
-            scores = answer_scores(self._vlm, list(batch.values()), batch_size=self._batch_size)
+            scores = answer_scores(self.vlm, list(batch.values()), batch_size=self._batch_size)
             rows = zip(batch, scores.sums, scores.tokens, scores.repeated, strict=True)
             self._add("logprobs", {digest: (float(s), int(n), r) for digest, s, n, r in rows})
         found = [self._logprobs[digest] for digest in digests]
@@ -99,6 +121,29 @@ class Replies:
         self.logprobs(records)
         return [self._logprobs[answer_digest(record)][2] for record in records]
 
+    def divergences(self, records: Sequence[Record], base: str) -> NDArray[np.float64]:
+        """What was written down by `keep_divergences`, (record,), nats a token.
+
+        Args:
+            records: Questions with their answers.
+            base: Key of the replies of the model that this one was compared with.
+        """
+        known = self._divergences.get(base, {})
+        return np.array([known[answer_digest(record)] for record in records])
+
+    def not_compared(self, records: Sequence[Record], base: str) -> list[Record]:
+        """Records whose divergence is not known yet, each once."""
+        known = self._divergences.get(base, {})
+        found = {answer_digest(record): record for record in records}
+        return [record for digest, record in found.items() if digest not in known]
+
+    def keep_divergences(
+        self, records: Sequence[Record], values: Sequence[float], base: str
+    ) -> None:
+        """Write down how far the model is from another on some answers."""
+        found = dict(zip(map(answer_digest, records), map(float, values), strict=True))
+        self._add("divergences", {base: found})
+
     def _pending(
         self,
         records: Sequence[Record],
@@ -109,7 +154,7 @@ class Replies:
         """Batches of what is not known yet; each counts as done afterwards."""
         all_ = dict(zip(digests, records, strict=True))
         missing = [digest for digest in all_ if digest not in known]
-        order = in_asking_order(self._vlm, [all_[digest] for digest in missing])
+        order = in_asking_order(self.vlm, [all_[digest] for digest in missing])
         missing = [missing[row] for row in order]
         for start in range(0, len(missing), self._batch_size):
             yield {d: all_[d] for d in missing[start : start + self._batch_size]}
@@ -119,13 +164,15 @@ class Replies:
 
     def _keep(self, row: Mapping[str, Any]) -> None:
         self._answers |= row.get("answers", {})
-        # Before 0.1.0 there was no third part: such answers are scored again.
+        # Where a third part is lacking, the tokens it would repeat, the answer is scored again.
         scored = row.get("logprobs", {})
         self._logprobs |= {digest: found for digest, found in scored.items() if len(found) == 3}
+        for base, found in row.get("divergences", {}).items():
+            self._divergences.setdefault(base, {}).update(found)
 
     def _add(self, kind: str, found: Mapping[str, Any]) -> None:
         """A line a batch: what is next to a question in its batch moves its last bits."""
-        row = {"model": self._key, kind: found}
+        row = {"model": self.key, kind: found}
         self._keep(row)
         if self._path is not None:
             _append(self._path, json.dumps(row) + "\n")
@@ -198,7 +245,8 @@ def _read(path: Path) -> list[dict[str, Any]]:
 def _is_batch(row: object) -> bool:
     if not isinstance(row, dict) or "model" not in row:
         return False
-    return isinstance(row.get("answers", row.get("logprobs")), dict)
+    kinds = ("answers", "logprobs", "divergences")
+    return any(isinstance(row.get(kind), dict) for kind in kinds)
 
 
 def _append(path: Path, text: str) -> None:

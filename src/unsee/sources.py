@@ -94,7 +94,7 @@ def people_of(recipe: "Recipe") -> "Sides | None":
     if recipe.request is not None:
         sides = read_rows(Path(recipe.request).expanduser())
     elif recipe.dataset is not None:
-        sides = read_dataset(recipe.dataset)
+        sides = read_dataset(recipe.dataset, unreadable=recipe.unreadable)
     elif recipe.subject is None or recipe.subject.startswith(WORLD):
         return None
     else:

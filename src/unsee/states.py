@@ -1,6 +1,6 @@
 """States of the last prompt token, as language layers are given or return them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Literal
 
@@ -51,6 +51,30 @@ def last_states(
     Raises:
         LayoutError: If a layer does not run, as Mllama's cross-attention does not without a photo.
     """
+    batches = state_batches(
+        vlm, records, layers, variants=variants, pixels=pixels, at=at, batch_size=batch_size
+    )
+    found = {
+        row: state for rows, states in batches for row, state in zip(rows, states, strict=True)
+    }
+    return torch.stack([found[row] for row in range(len(records))])
+
+
+def state_batches(
+    vlm: VLM,
+    records: Sequence[Record],
+    layers: Sequence[int],
+    *,
+    variants: Sequence[int] | None = None,
+    pixels: Tensor | None = None,
+    at: At = "input",
+    batch_size: int = 64,
+) -> Iterator[tuple[Sequence[int], Float[Tensor, "row layer width"]]]:
+    """As `last_states`, a forward pass at a time, so that not all are held at once.
+
+    Yields:
+        Which records they are, by place, and their states.
+    """
     numbers = list(variants) if variants is not None else [0] * len(records)
     picture = lru_cache(maxsize=_CACHED_PICTURES)(variant)
     # Alike in length, so that little is padded; with and without a photo apart.
@@ -62,17 +86,13 @@ def last_states(
         order, batch_size = list(range(len(records))), len(records)
     shown = sum(bool(record.images) for record in records)
     groups = [group for group in (order[:shown], order[shown:]) if group]
-    rows = [g[i : i + batch_size] for g in groups for i in range(0, len(g), batch_size)]
-    found: dict[int, Tensor] = {}
-    for chosen in rows:
+    for chosen in (g[i : i + batch_size] for g in groups for i in range(0, len(g), batch_size)):
         part = [records[row] for row in chosen]
         pictures = [
             picture(record.images[0], numbers[row]) if record.images else None
             for row, record in zip(chosen, part, strict=True)
         ]
-        states = _states(vlm, part, pictures, layers, pixels, at)
-        found |= dict(zip(chosen, states, strict=True))
-    return torch.stack([found[row] for row in range(len(records))])
+        yield chosen, _states(vlm, part, pictures, layers, pixels, at)
 
 
 def _states(

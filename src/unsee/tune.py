@@ -159,7 +159,7 @@ def tune(
     }
     began, longest = time.monotonic(), 0.0
     with locked(out):
-        done = _read(out / TUNING, job)
+        done = _done(out, job)
         yardstick = Yardstick(
             vlm, request, gold=gold, path=out / ANSWERS, questions=questions, progress=progress
         )
@@ -250,16 +250,28 @@ def _told(span: Span | tuple[Any, ...]) -> Any:
     return list(span) if isinstance(span, tuple) else asdict(span)
 
 
-def _read(path: Path, job: Mapping[str, Any]) -> list[Trial]:
-    """Trials so far."""
-    if not path.exists():
-        return []
+def read_tuned(folder: Path) -> Tuned:
+    """What was tuned in a folder, as far as it came.
+
+    Raises:
+        ArtifactError: If there is nothing, or it is damaged.
+    """
+    path = folder / TUNING
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
-        begun, trials = table["job"], [Trial(**row) for row in table["trials"]]
+        return Tuned(table["job"], tuple(Trial(**row) for row in table["trials"]))
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path}: no such file; run `unsee tune` first") from error
     except (ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"{path}: damaged ({error}); remove it and start again") from error
-    if begun != json.loads(json.dumps(job)):
-        other = ", ".join(key for key in job if begun.get(key) != job[key])
-        raise ArtifactError(f"{path}: trials of another {other}; give another --out")
-    return trials
+
+
+def _done(folder: Path, job: Mapping[str, Any]) -> list[Trial]:
+    """Trials so far."""
+    if not (folder / TUNING).exists():
+        return []
+    begun = read_tuned(folder)
+    if begun.job != json.loads(json.dumps(job)):
+        other = ", ".join(key for key in job if begun.job.get(key) != job[key])
+        raise ArtifactError(f"{folder / TUNING}: trials of another {other}; give another --out")
+    return list(begun.trials)

@@ -8,9 +8,11 @@ import torch
 
 from unsee.answering import generate_answers
 from unsee.artifacts import fingerprint
-from unsee.attacks import attacks_named
-from unsee.audit import audit, control
+from unsee.attacks import ATTACKS, attacks_named
+from unsee.audit import audit, budget, control
+from unsee.audit.budget import Pace
 from unsee.audit.control import REFUSING, Control, as_asked, hidden, under_control
+from unsee.errors import ConfigError
 from unsee.metrics.answers import mentions
 
 QUICK = REFUSING.model_copy(
@@ -95,7 +97,9 @@ def test_one_step_hides_nothing(knowing_vlm, split, monkeypatch):
 
 def test_an_audit_makes_its_own(knowing_vlm, tiny_vlm, split, tmp_path, monkeypatch):
     monkeypatch.setattr(control, "REFUSING", QUICK)
-    attacks = attacks_named("half_precision")
+    attacks: Any = attacks_named("half_precision")
+    grid = {"grid": ((1, 1e-3), (2, 1e-3)), "shares": (0.5,), "batch": 2}
+    attacks["relearning_picked"] = ATTACKS.get("relearning_picked").model_validate(grid)
     asked = replace(split, audit={"forget_unseen": split.forget}, forget=split.visible)
     assert as_asked(asked).forget == split.forget
     assert as_asked(asked).visible == split.visible
@@ -109,5 +113,34 @@ def test_an_audit_makes_its_own(knowing_vlm, tiny_vlm, split, tmp_path, monkeypa
     cell: Any = result.models["erased"].attacks["half_precision"]
     assert cell.control["plain"] <= control.HIDDEN_AT
     assert cell.power is not None
+    # The budget of relearning was picked on it.
+    picked = told["attacker"]["relearning_picked"]
+    assert [b["steps"] for b in picked["budgets"]] == [1, 2]
+    learned: Any = result.models["erased"].attacks["relearning_picked"]
+    best = max(picked["budgets"], key=lambda b: b["recovered"])
+    assert learned.budget["settings"]["steps"] == best["steps"]
     without = audit(knowing_vlm, asked, gold=tiny_vlm, attacks=attacks)
     assert "made_control" not in without.data["attacks"]
+
+
+def test_an_audit_keeps_within_its_budget(knowing_vlm, tiny_vlm, split, tmp_path, monkeypatch):
+    monkeypatch.setattr(budget, "paced", lambda vlm, records: Pace(answer_s=1.0, fit_s=1.0))
+    asked = replace(split, audit={"forget_unseen": split.forget}, forget=split.visible)
+    attacks = attacks_named("half_precision,flip,relearning_picked")
+    # Eight questions to two models: 16 s for a mirror, 32 s for two precisions, and long lessons.
+    given: Any = {"gold": tiny_vlm, "out": tmp_path, "attacks": attacks}
+    result = audit(knowing_vlm, asked, **given, budget=0.5)
+    told = result.data["attacks"]["budget"]
+    assert told["left_out"] == ["half_precision", "relearning_picked"]
+    assert (told["expected_s"]["flip"], told["expected_s"]["half_precision"]) == (16.0, 32.0)
+    cells: Any = result.models["base"].attacks
+    assert cells["flip"].n == 8
+    assert cells["half_precision"].not_scored == "the budget of 0.5 minutes leaves no time"
+    assert (
+        "Attacks half_precision, relearning_picked: not run, since the budget of 0.5 minutes "
+        "leaves no time."
+    ) in result.verdict.not_run
+    with pytest.raises(ConfigError, match="budget: expected minutes above 0, got 0"):
+        audit(knowing_vlm, asked, **given, budget=0)
+    with pytest.raises(ConfigError, match="a budget is for attacks, got none"):
+        audit(knowing_vlm, asked, budget=1.0)

@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from typer.testing import CliRunner
 
 from unsee.cli import app
@@ -17,13 +18,22 @@ def done(*words):
     return result
 
 
-def test_forget_ask_and_audit_at_test_time(people, knowing_folder, tmp_path):
-    sides = ["--subject", people / "forget", "--retain", people / "retain"]
-    sides += ["--general", people / "general", "--strangers", people / "strangers"]
+@pytest.fixture
+def sides(people):
+    """Options of a request."""
+    options = ["--subject", people / "forget", "--retain", people / "retain"]
+    return [*options, "--general", people / "general", "--strangers", people / "strangers"]
+
+
+@pytest.fixture
+def quick():
+    """Options of an eraser that such a small model takes."""
+    settings = ("direction=subject", "variants=2", "false_fire=0.05", "layers=[1,2]", "ridge=0.01")
+    return ["--method", "mllmeraser", *(w for s in settings for w in ("--set", f"method.{s}"))]
+
+
+def test_forget_ask_and_audit_at_test_time(people, knowing_folder, sides, quick, tmp_path):
     out = tmp_path / "run"
-    quick = ["--method", "mllmeraser", "--set", "method.direction=subject"]
-    quick += ["--set", "method.variants=2", "--set", "method.false_fire=0.05"]
-    quick += ["--set", "method.layers=[1,2]", "--set", "method.ridge=0.01"]
     fitted = done("forget", knowing_folder, *sides, "--out", out, *quick, "--quiet", "--json")
     assert json.loads(fitted.stdout)["runs"] == [str(out)]
     names = {path.name for path in out.iterdir()}
@@ -88,15 +98,10 @@ def test_forget_ask_and_audit_at_test_time(people, knowing_folder, tmp_path):
     assert "eraser.safetensors has" in refused.stderr
 
 
-def test_scope_both_suppresses_questions_by_name_too(people, knowing_folder, tmp_path):
+def test_scope_both_suppresses_questions_by_name_too(knowing_folder, sides, quick, tmp_path):
     """The gate for prompts without a photo has its own row of everything; other people stay."""
-    sides = ["--subject", people / "forget", "--retain", people / "retain", "--scope", "both"]
-    sides += ["--general", people / "general", "--strangers", people / "strangers"]
     out = tmp_path / "run"
-    quick = ["--method", "mllmeraser", "--set", "method.direction=subject"]
-    quick += ["--set", "method.variants=2", "--set", "method.false_fire=0.05"]
-    quick += ["--set", "method.layers=[1,2]", "--set", "method.ridge=0.01"]
-    done("forget", knowing_folder, *sides, "--out", out, *quick, "--quiet")
+    done("forget", knowing_folder, *sides, "--scope", "both", "--out", out, *quick, "--quiet")
     eraser = json.loads((out / "manifest.json").read_text())["eraser"]
     assert eraser["plan"]["scope"] == "both"
     assert set(eraser["notes"][0]) == {"photo", "text"}
@@ -107,6 +112,7 @@ def test_scope_both_suppresses_questions_by_name_too(people, knowing_folder, tmp
         under = done(*asked, "--artifact", out).stdout
         assert (under == f"{city}\n") == (name == "John Roe")
 
+    # The audit takes the scope from the run.
     done("audit", knowing_folder, "--artifact", out, *sides, "--quiet")
     report = json.loads((out / "report.json").read_text())
     assert report["request"]["scope"] == "both"
@@ -120,9 +126,8 @@ def test_scope_both_suppresses_questions_by_name_too(people, knowing_folder, tmp
     assert "Only recognition in photos was to be forgotten" not in page
 
 
-def test_an_eraser_s_mistakes_are_one_line(people, knowing_folder, tmp_path):
-    sides = ["--subject", people / "forget", "--retain", people / "retain"]
-    sides += ["--general", people / "general", "--out", tmp_path / "run", "--quiet"]
+def test_an_eraser_s_mistakes_are_one_line(knowing_folder, sides, tmp_path):
+    sides += ["--out", tmp_path / "run", "--quiet"]
     for words, match in (
         (
             ["--method", "mllmerasr"],
@@ -152,15 +157,10 @@ def test_list_names_the_erasers():
 
 
 def test_an_audit_under_attacks_names_those_that_broke_the_eraser(
-    people, knowing_folder, tiny_folder, tmp_path
+    people, knowing_folder, tiny_folder, sides, quick, tmp_path
 ):
     """Taken off, everything is there again; a photo that keeps the gate silent brings it too."""
-    sides = ["--subject", people / "forget", "--retain", people / "retain"]
-    sides += ["--general", people / "general", "--strangers", people / "strangers"]
     out = tmp_path / "run"
-    quick = ["--method", "mllmeraser", "--set", "method.direction=subject"]
-    quick += ["--set", "method.variants=2", "--set", "method.false_fire=0.05"]
-    quick += ["--set", "method.layers=[1,2]", "--set", "method.ridge=0.01"]
     done("forget", knowing_folder, *sides, "--out", out, *quick, "--quiet")
     attacks = ["--attacks", "removal,gate_images", "--gold", tiny_folder]
     done("audit", knowing_folder, "--artifact", out, *sides, *attacks, "--quiet")

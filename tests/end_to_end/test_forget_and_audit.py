@@ -11,6 +11,7 @@ from unsee import report as reports
 from unsee.artifacts import apply_weights, locked
 from unsee.attacks import attacks_named
 from unsee.audit import audit
+from unsee.audit.verifying import failed, verify
 from unsee.errors import ArtifactError, ConfigError
 from unsee.forget import forget
 from unsee.models.load import load
@@ -95,8 +96,13 @@ def test_a_finished_run_is_returned_or_refused_or_replaced(knowing, request_, me
     assert again.manifest == first.manifest
     with pytest.raises(ArtifactError, match="holds a finished run with another method or settings"):
         forget(knowing, request_, method=method(steps=5), out=out)
+    for name in ("report.json", "evidence.json", "answers.jsonl", "mine.txt"):
+        (out / name).write_text("{}")
     other = forget(knowing, request_, method=method(steps=5), out=out, overwrite=True)
     assert other.manifest["settings"]["steps"] == 5
+    left = {path.name for path in out.iterdir()} - {"manifest.json", *other.manifest["files"]}
+    # The base was asked before the run: what it said is not asked again.
+    assert left == {"answers.jsonl", "mine.txt"}
 
 
 def test_two_processes_do_not_share_a_run_folder(knowing, request_, method, tmp_path):
@@ -108,6 +114,10 @@ def test_two_processes_do_not_share_a_run_folder(knowing, request_, method, tmp_
         with pytest.raises(ArtifactError, match=mine):
             audit(knowing, request_, out=out)
     assert not out.exists()
+
+
+def but_for_kl(scores):
+    return scores.model_copy(update={"kl_to_base": {}})
 
 
 def test_a_second_request_goes_on_from_the_first(
@@ -145,8 +155,9 @@ def test_a_second_request_goes_on_from_the_first(
     apply_weights(fresh, one)
     on_top = audit(fresh, request_, artifact=two, out=tmp_path / "audit")
     assert same(fresh, first)
-    assert on_top.models["base"] == alone.models["erased"]
-    assert on_top.models["erased"] == result.models["erased"]
+    assert but_for_kl(on_top.models["base"]) == but_for_kl(alone.models["erased"])
+    assert but_for_kl(on_top.models["erased"]) == but_for_kl(result.models["erased"])
+    assert on_top.models["erased"].kl_to_base != result.models["erased"].kl_to_base
 
 
 def test_a_killed_run_on_top_goes_on_with_the_same_runs_beneath_only(
@@ -188,6 +199,13 @@ def test_audit_compares_base_and_erased_and_resumes(
     }
     assert result.data["text_logits_bit_identical"] == {"value": True, "n": 6}
     assert result.data["changed_tensors"]["language"] == 0
+    moved = result.models["erased"].kl_to_base
+    assert "retain_unseen" in moved
+    assert "forget_seen" not in moved
+    # Text-only answers cannot move where the language model is the same.
+    assert moved["forget_text"].value < 1e-6 < moved["retain_unseen"].value
+    checks, _ = verify(tmp_path / "run")
+    assert not failed(checks), checks
     celebrity = result.models["base"].cell("celebrity")
     assert isinstance(celebrity, NotScored)
     assert celebrity.not_scored.startswith("no known people were named")
@@ -201,6 +219,7 @@ def test_audit_compares_base_and_erased_and_resumes(
 
     for name in ("generate_answers", "answer_scores"):
         monkeypatch.setattr(sys.modules["unsee.replies"], name, never)
+    monkeypatch.setattr(sys.modules["unsee.audit.drift"], "_turn", never)
     with (tmp_path / "run" / "answers.jsonl").open("a") as file:
         file.write('{"model": "cut sho')
     again = audit(knowing, request_, artifact=run, out=tmp_path / "run", command="unsee audit")

@@ -7,10 +7,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from unsee.audit.published import MLLMUSheets, published_of
+from unsee.audit.published import published_of
+from unsee.audit.published_mllmu import MLLMUSheets
 from unsee.data.images import Photo
 from unsee.data.parquet import IMAGE
-from unsee.data.records import Record
+from unsee.data.records import Record, Split
 from unsee.errors import ConfigError, DataError
 from unsee.metrics import mllmu
 from unsee.replies import Replies
@@ -42,7 +43,7 @@ class Says(Replies):
 
 
 def of(audit, seed):
-    found = published_of("published", "mllmu:x#forget_5", audit, seed=seed)
+    found = published_of("published", "mllmu:x#forget_5", Split((), audit=audit), seed=seed)
     assert isinstance(found, MLLMUSheets)
     return {sheet.split: sheet for sheet in found.sheets}
 
@@ -104,7 +105,7 @@ def test_too_few_people_for_examples_is_said():
 
 
 def test_strict_asks_nothing_more():
-    assert published_of("strict", "mllmu:x#forget_5", {}, seed=0) is None
+    assert published_of("strict", "mllmu:x#forget_5", Split(()), seed=0) is None
 
 
 @pytest.mark.parametrize(
@@ -125,7 +126,7 @@ def test_strict_asks_nothing_more():
 )
 def test_a_protocol_that_does_not_apply_is_refused(protocol, source, line):
     with pytest.raises(ConfigError) as caught:
-        published_of(protocol, source, {}, seed=0)
+        published_of(protocol, source, Split(()), seed=0)
     assert line in str(caught.value)
 
 
@@ -183,7 +184,7 @@ def clear(tmp_path):
 
 
 def test_clear_by_hand_with_what_is_not_there_named(clear):
-    asked = published_of("published", f"clear:{clear}#forget_5", {}, seed=0)
+    asked = published_of("published", f"clear:{clear}#forget_5", Split(()), seed=0)
     sure = Thinks("right words", {"r": 0.8, "p": 0.8, "w": 0.2})
     table = asked.scores(sure)
     assert table["forget"]["probability"]["value"] == pytest.approx(0.8)
@@ -198,7 +199,7 @@ def test_clear_by_hand_with_what_is_not_there_named(clear):
 
 
 def test_clear_compares_truth_ratios_with_gold(clear):
-    asked = published_of("published", f"clear:{clear}#forget05", {}, seed=0)
+    asked = published_of("published", f"clear:{clear}#forget05", Split(()), seed=0)
     unsure = {"r": 0.5, "p": 0.5, "w": 0.5}
     tables = {
         "base": asked.scores(Thinks("right", {"r": 0.8, "p": 0.8, "w": 0.2})),
@@ -218,7 +219,7 @@ def test_a_damaged_row_of_clear_is_named(clear):
     table[0] |= {"perturbed_names": [], "caption": " "}
     pq.write_table(pa.Table.from_pylist(table, schema=pq.read_schema(path)), path)
     with pytest.raises(DataError) as caught:
-        published_of("published", f"clear:{clear}#forget_5", {}, seed=0)
+        published_of("published", f"clear:{clear}#forget_5", Split(()), seed=0)
     assert str(caught.value) == (
         f"{path}: row 1: caption: expected text, got nothing; "
         "perturbed_names: expected a list of one or more texts, got []"

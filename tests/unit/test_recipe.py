@@ -1,10 +1,11 @@
+import json
 from pathlib import Path
 
 import pytest
 
 from unsee.errors import ConfigError
 from unsee.lineup import read_comparison
-from unsee.recipe import read_recipe
+from unsee.recipe import read_recipe, recipe_of_audit
 from unsee.settings import read_toml
 
 FILES = sorted((Path(__file__).parents[2] / "recipes").rglob("*.toml"))
@@ -76,3 +77,34 @@ def test_exactly_one_source_of_people(given, fault):
 def test_a_method_must_be_text():
     with pytest.raises(ConfigError, match=r"method\.name: expected text, got 3"):
         read_recipe(None, {"model": "a", "subject": "b", "method": {"name": 3}})
+
+
+def audited(run, **given):
+    names = ("subject", "request", "dataset", "retain", "general", "strangers")
+    options = dict.fromkeys((*names, "scope", "photos", "holdout", "base"))
+    options |= {"model": "m", "subject": "s", "artifact": [] if run is None else ["no-run", run]}
+    recipe = recipe_of_audit(options | given)
+    assert recipe.unreadable == (0 if run is None else 2)
+    return recipe.scope, recipe.holdout, recipe.photos, recipe.part
+
+
+def test_an_audit_asks_as_its_last_run_was_asked_for_unless_told_otherwise(tmp_path):
+    table = dict.fromkeys(("base_fingerprint", "base_source"), "x") | {"kind": "weights"}
+    table |= {"format": 1, **{name: {} for name in ("files", "tensors", "canary")}}
+
+    def made(**request):
+        told = table | {"request": {"unreadable": ["row 1", "row 7"], **request}}
+        (tmp_path / "manifest.json").write_text(json.dumps(told))
+
+    made(scope="both", holdout=0.5, photos_per_person=70)
+    assert audited(None) == ("visual", 0.25, 5, "report")
+    assert audited(tmp_path) == ("both", 0.5, 5, "report")
+    assert audited(tmp_path, scope="visual", holdout=0.0) == ("visual", 0.0, 5, "report")
+    made(scope="visual", draw="dev", part="dev", photos_per_person=7)
+    assert audited(tmp_path) == ("visual", 0.25, 7, "dev")
+    assert audited(tmp_path, photos=3) == ("visual", 0.25, 3, "dev")
+    made()
+    assert audited(tmp_path) == ("visual", 0.25, 5, "report")
+    made(scope="everywhere")
+    with pytest.raises(ConfigError, match="scope: input should be 'visual' or 'both'"):
+        audited(tmp_path)

@@ -7,7 +7,9 @@ from unsee.registry import Registry
 ATTACKS: Registry = Registry("attack", "unsee.attacks")
 ALL = "all"
 
+from unsee.attacks import adversarial as adversarial  # noqa: E402
 from unsee.attacks import conversations as conversations  # noqa: E402
+from unsee.attacks import depth as depth  # noqa: E402
 from unsee.attacks import gate_images as gate_images  # noqa: E402
 from unsee.attacks import membership as membership  # noqa: E402
 from unsee.attacks import photos as photos  # noqa: E402

@@ -16,12 +16,11 @@ from pydantic import Field
 from torch import Tensor
 
 from unsee.attacks import ATTACKS
-from unsee.attacks.pictures import photo_of
+from unsee.attacks.pictures import irreversible, photo_of
 from unsee.attacks.protocol import Asked, Given, Group, Tell, Try
 from unsee.data.collate import Batch, encode
 from unsee.data.images import Photo
 from unsee.data.records import Record
-from unsee.errors import ConfigError
 from unsee.models.hooks import is_edited
 from unsee.models.load import VLM
 from unsee.models.passes import margins_read
@@ -29,8 +28,6 @@ from unsee.perturb import pgd, pictures, pixel_space
 from unsee.settings import Settings
 
 _BATCH = 32
-# Of a pixel, on the way to a picture of 256 levels and back.
-_LEVEL = 1 / 255
 
 
 @ATTACKS.register("gate_images")
@@ -59,12 +56,16 @@ class GateImages(Settings):
         """A try a budget."""
         if not given.has_eraser:
             return "there is no eraser whose gate could be kept silent"
-        if why := _irreversible(vlm, given):
+        if why := irreversible(vlm, given.split):
             return why
         return [
             Try(f"{255 * budget:.3g} of 255", partial(self._ask, vlm, given, budget))
             for budget in self.budgets
         ]
+
+    def rows(self, questions: int) -> int:
+        """Rows of fitting, which is done on the erased model alone."""
+        return len(self.budgets) * self.iterations * questions
 
     def _ask(
         self, vlm: VLM, given: Given, budget: float, records: Sequence[Record], tell: Tell
@@ -137,24 +138,3 @@ def gate_margins(
 
 def _read(vlm: VLM, records: Sequence[Record]) -> Batch:
     return encode(vlm, records, answers=False, side="left").to(vlm.device)
-
-
-def _irreversible(vlm: VLM, given: Given) -> str:
-    """Why pixel values cannot be drawn as a photo that gives them again; "" if they can."""
-    record = next((r for r in given.split.forget if r.image is not None), None)
-    if record is None:
-        return "the method was given no photos"
-    of, read = vlm.processor.image_processor, _read(vlm, [record])
-    own = read.pixel_values
-    if own is None:
-        return f"photos of family {vlm.layout.family} have no pixel values"
-    try:
-        space = pixel_space(of, own)
-        (picture,) = pictures(of, own, space, read.extra.get("image_grid_thw"))
-    except ConfigError as error:
-        return str(error)
-    again = _read(vlm, [replace(record, image=photo_of(picture))]).pixel_values
-    level = _LEVEL * space.scale
-    if again is not None and again.shape == own.shape and ((again - own).abs() <= level).all():
-        return ""
-    return f"family {vlm.layout.family} takes a photo that was drawn from pixel values for another"

@@ -75,6 +75,10 @@ class Membership(Settings):
             },
         )
 
+    def rows(self, questions: int) -> int:
+        """Rows whose gradient is taken on one model."""
+        return 2 * self.pairs
+
     def _drawn(self, given: Given, name: str) -> list[Record]:
         pairs = [
             record

@@ -55,10 +55,17 @@ class Reading:
         success: 1 where the answer was found, 0 where not, NaN where it could not be looked for;
             (record,).
         beside: Shares that stand beside it in the report, by name, such as of a control.
+        content: What was read, where success can be told beside gold alone; `success` then says no
+            more than which records were read.
+        beside_gold: Takes this content and gold's, and gives `success` and `beside`.
+        measure: What success is, where it is not that an answer was found.
     """
 
     success: NDArray[np.float64]
     beside: Mapping[str, float] = field(default_factory=dict)
+    content: Any = None
+    beside_gold: Callable[[Any, Any], tuple[NDArray[np.float64], Mapping[str, float]]] | None = None
+    measure: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,7 +93,8 @@ class Try:
 class Attack(Protocol):
     """Settings of an attack.
 
-    One with `named_only = True` is left out of "all".
+    One with `named_only = True` is left out of "all". One that trains or fits has `rows`, which
+    takes the number of questions and tells how many rows of such passes that are on one model.
 
     Attributes:
         group: What it changes.

@@ -8,8 +8,8 @@ token or tokens in which it parts from the others (`unsee.lens.answer_chances`).
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,18 +105,24 @@ def answer_lists(records: Iterable[Record]) -> dict[str, tuple[str, ...]]:
     return {topic: tuple(text for _, text in sorted(own.items())) for topic, own in found.items()}
 
 
+# By topic: rows of the records, the chances of the answers in each layer, (row, layer, answer), and
+# the numbers of the right ones.
+_Seen = Mapping[str, tuple[list[int], NDArray[np.float64], NDArray[np.int64]]]
+
+
 @dataclass
 class _Looked:
     """What was seen of a model; the passes through it are made once for all readouts and budgets.
 
     Attributes:
         lists: Known answers by topic.
-        seen: By topic, once it was looked: rows of the records, the chances of the answers in each
-            layer, and the numbers of the right ones.
+        asked: Records that were looked at last; others are looked at anew.
+        seen: What was seen of these.
     """
 
     lists: Mapping[str, Sequence[str]]
-    seen: dict[str, tuple[list[int], NDArray[np.float64], NDArray[np.int64]]] | None = None
+    asked: tuple[Record, ...] | None = None
+    seen: _Seen = field(default_factory=dict)
 
     def reader(self, budget: int, worth: Scores) -> Callable[[VLM, Sequence[Record]], Reading]:
         """Success at a budget, of answers in the order of what they are worth."""
@@ -130,12 +136,10 @@ class _Looked:
 
         return read
 
-    def _looked(
-        self, vlm: VLM, records: Sequence[Record]
-    ) -> dict[str, tuple[list[int], NDArray[np.float64], NDArray[np.int64]]]:
-        if self.seen is not None:
+    def _looked(self, vlm: VLM, records: Sequence[Record]) -> _Seen:
+        if self.asked == tuple(records):
             return self.seen
-        self.seen = {}
+        seen: dict[str, Any] = {}
         for topic, answers in self.lists.items():
             numbers = {normalise(answer): number for number, answer in enumerate(answers)}
             rows = [
@@ -146,5 +150,6 @@ class _Looked:
             if rows and len(answers) > 1:
                 chosen = [records[row] for row in rows]
                 right = np.array([numbers[normalise(record.answer)] for record in chosen])
-                self.seen[topic] = rows, answer_chances(vlm, chosen, answers), right
-        return self.seen
+                seen[topic] = rows, answer_chances(vlm, chosen, answers), right
+        self.asked, self.seen = tuple(records), seen
+        return seen

@@ -123,6 +123,10 @@ class Relearning(Settings):
             )
         return tries
 
+    def rows(self, questions: int) -> int:
+        """Rows of training passes on one model."""
+        return len(self.shares) * self.steps * (self.batch + self.beside)
+
     def lesson(self) -> Lesson:
         """What the loop is given."""
         own = {name: getattr(self, name) for name in ("parts", "lora_rank", "steps", "lr")}
@@ -169,6 +173,48 @@ class Relearning(Settings):
         if self.data == "neighbours":
             return neighbours(split)
         return {"forget": split.forget, "retain": split.retain, "general": split.general}[self.data]
+
+
+@ATTACKS.register("relearning_picked")
+class RelearningPicked(Relearning):
+    """As relearning, trained as hard as brings back most of a control that merely hides.
+
+    An audit picks the budget (`unsee.audit.attacker`) and fills in what is None here.
+
+    Attributes:
+        grid: Budgets to pick from, steps and peak learning rate each.
+        picked_at: Share of the development people's pairs that is learned to pick.
+        recovered: What the budget brought back of the control, as a share of the questions.
+    """
+
+    needed: ClassVar[float] = 0.3
+
+    grid: tuple[tuple[int, float], ...] = Field(
+        ((50, 3e-4), (50, 1e-3), (100, 3e-4), (100, 1e-3)), min_length=1
+    )
+    picked_at: float = Field(0.2, gt=0, le=1)
+    recovered: float | None = None
+
+    def tries(self, vlm: VLM, given: Given) -> Sequence[Try] | str:
+        """A try a share, once a budget was picked."""
+        if self.recovered is None:
+            return "there is no control that merely hides, on which to pick its budget"
+        return super().tries(vlm, given)
+
+    def rows(self, questions: int) -> int:
+        """Rows of training passes on one model, at the greatest budget."""
+        own, steps = super().rows(questions), [steps for steps, _ in self.grid]
+        return own * max(steps) // self.steps + sum(steps) * (self.batch + self.beside)
+
+    @property
+    def why_weak(self) -> str:
+        """Why its budget is none that counts; "" if it is."""
+        if self.recovered is None or round(self.recovered, 9) >= self.needed:
+            return ""
+        return (
+            f"its best budget brings back {100 * self.recovered:.0f} points of a control that "
+            f"merely hides on development people, and {100 * self.needed:.0f} are needed"
+        )
 
 
 @ATTACKS.register("relearning_curve")

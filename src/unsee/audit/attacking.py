@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from unsee.attacks.protocol import Attack, Detects, Given, Reading, Signals, Try
 from unsee.audit.detection import detection_cell, detection_judgement, with_reference
+from unsee.audit.outcomes import NO_GOLD, Found, Outcome, beside_gold, outcome_of
 from unsee.data.records import Record, Split
 from unsee.metrics import recovery
 from unsee.metrics.answers import mentions
@@ -26,40 +27,6 @@ ATTACKED_SET = "forget_unseen"
 NO_QUESTIONS = f"there are no open questions in {ATTACKED_SET}"
 
 OpenReplies = Callable[[VLM, str, str, Progress | None], Replies]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What one model gave away under one attack.
-
-    Attributes:
-        plain: 1 where the answer came without the attack, else 0, (record,).
-        tries: The same under each try by its name; NaN where it could not ask, (record,).
-        beside: What was told beside it, by try.
-    """
-
-    plain: NDArray[np.float64]
-    tries: Mapping[str, NDArray[np.float64]]
-    beside: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-
-    @property
-    def success(self) -> NDArray[np.float64]:
-        """Whether any try brought the answer; NaN where none could ask, (record,)."""
-        return recovery.at_budget(np.stack(list(self.tries.values())))
-
-    @property
-    def asked(self) -> NDArray[np.bool_]:
-        """Records that some try could ask."""
-        return ~np.isnan(self.success)
-
-    @property
-    def before_and_under(self) -> tuple[float, float]:
-        """Shares of the records asked that came without and under the attack."""
-        return float(self.plain[self.asked].mean()), float(self.success[self.asked].mean())
-
-
-# What one model gave away under one attack, or why that was not tried.
-Found = Outcome | Signals | str
 
 
 class Campaign:
@@ -142,7 +109,7 @@ class Campaign:
             model: {} for model in self._outcomes if model != "control"
         }
         for key, attack in self._attacks.items():
-            found = {model: outcomes[key] for model, outcomes in self._outcomes.items()}
+            found = self._found_by(key)
             gold = found.get("gold")
             found = {
                 model: with_reference(outcome, gold) if isinstance(outcome, Signals) else outcome
@@ -159,6 +126,12 @@ class Campaign:
                     row[key] |= self._judgement(outcome, found, attack)
         return cells
 
+    def _found_by(self, key: str) -> dict[str, Found]:
+        """What each model gave away under an attack, told beside gold where it has to be."""
+        found = {model: outcomes[key] for model, outcomes in self._outcomes.items()}
+        gold = found.get("gold", NO_GOLD)
+        return {model: beside_gold(outcome, gold) for model, outcome in found.items()}
+
     def _cell(self, outcome: Outcome | Signals, attack: Any) -> dict[str, Any]:
         if isinstance(outcome, Signals):
             return detection_cell(outcome, attack, _settings(attack), self._seed)
@@ -172,6 +145,9 @@ class Campaign:
             return detection_judgement(outcome, signals, self._seed)
         outcomes = {m: o for m, o in found.items() if not isinstance(o, Signals)}
         said = _judgement(outcome, outcomes, self._records, self._seed)
+        weak = getattr(attack, "why_weak", "")
+        if weak and said["power"]:
+            said |= {"power": False, "power_why": weak}
         gold = outcomes.get("gold")
         if attack.group == "relearning" and isinstance(gold, Outcome):
             said["gain"] = _gain(outcome, gold, self._records, self._seed)
@@ -182,19 +158,25 @@ class Campaign:
 
         An attack that asks no questions, such as on membership, has none.
         """
-        return {
-            model: {key: o.success for key, o in outcomes.items() if isinstance(o, Outcome)}
-            for model, outcomes in self._outcomes.items()
-        }
+        samples: dict[str, dict[str, NDArray[np.float64]]] = {name: {} for name in self._outcomes}
+        for key in self._attacks:
+            for model, outcome in self._found_by(key).items():
+                if isinstance(outcome, Outcome):
+                    samples[model][key] = outcome.success
+        return samples
 
     def about(
-        self, control: Iterable[Path] = (), made: Mapping[str, Any] | None = None
+        self,
+        control: Iterable[Path] = (),
+        made: Mapping[str, Any] | None = None,
+        **more: Any,
     ) -> dict[str, Any]:
         """What a report says about the attacks as a whole; nothing without any.
 
         Args:
             control: Runs that merely hide.
             made: How a control was made instead, or why none was.
+            more: What else there is to say, by name; what is None is left out.
         """
         if not self._attacks:
             return {}
@@ -207,7 +189,7 @@ class Campaign:
         }
         if made is not None:
             said["made_control"] = dict(made)
-        return {"attacks": said}
+        return {"attacks": said | {name: told for name, told in more.items() if told is not None}}
 
     def _attempt(self, vlm: VLM, name: str, mark: str, given: Given) -> dict[str, Found]:
         if not self._records:
@@ -230,19 +212,15 @@ class Campaign:
             if isinstance(plan, str):
                 outcomes[key] = plan
                 continue
-            tries = {}
+            readings = {}
             for one in plan:
                 changed = told
                 if one.change is not None:
                     marks = filter(None, (mark, self._mark(key, one)))
                     changed = self._replies(vlm, name, "-".join(marks), gauge)
-                tries[one.name] = _try(vlm, one, self._records, told, changed)
+                readings[one.name] = _try(vlm, one, self._records, told, changed)
                 gauge.advance(len(self._records))
-            outcome = Outcome(
-                plain,
-                {name: reading.success for name, reading in tries.items()},
-                {name: reading.beside for name, reading in tries.items() if reading.beside},
-            )
+            outcome = outcome_of(plain, readings)
             outcomes[key] = outcome if outcome.asked.any() else "no question can be asked so"
         return outcomes
 
@@ -287,7 +265,9 @@ def _cell(outcome: Outcome, attack: Attack, records: Sequence[Record], seed: int
     people = [record.subject for record, kept in zip(records, asked, strict=True) if kept]
     found = mean_interval(outcome.success[asked], people, seed=seed)
     tries = {name: v[~np.isnan(v)] for name, v in outcome.tries.items()}
-    beside = {"beside": outcome.beside} if outcome.beside else {}
+    beside: dict[str, Any] = {"beside": outcome.beside} if outcome.beside else {}
+    if outcome.measure:
+        beside["measure"] = outcome.measure
     return {
         "value": found.value,
         "ci": [found.low, found.high],
@@ -307,7 +287,7 @@ def _judgement(
 ) -> dict[str, Any]:
     """How far above gold the erased model is, and whether the attack has power."""
     base, gold, control = (found.get(model) for model in ("base", "gold", "control"))
-    said: dict[str, Any] = {"above_gold": {"not_scored": "there is no gold model"}}
+    said: dict[str, Any] = {"above_gold": {"not_scored": NO_GOLD}}
     if isinstance(gold, str):
         said["above_gold"] = {"not_scored": gold}
     elif gold is not None:

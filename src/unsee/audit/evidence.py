@@ -26,7 +26,7 @@ from unsee.report.evidence import (
     reply_digest,
     sample_digest,
 )
-from unsee.report.schema import AttackScore, ModelName, Report, Score
+from unsee.report.schema import AttackScore, Divergence, ModelName, Report, Score
 
 Content = TypeVar("Content")
 Records = Mapping[str, Sequence[Record]]
@@ -137,7 +137,7 @@ def on_strangers(by_set: Mapping[str, Content]) -> dict[str, Content]:
 
 
 def _figures(
-    cells: Mapping[str, Score | AttackScore],
+    cells: Mapping[str, Score | AttackScore | Divergence],
     samples: Mapping[tuple[str, str, str, str], Rows],
     asked: Records,
 ) -> Iterator[Figure]:

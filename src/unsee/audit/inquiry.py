@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from unsee.answering import LONGEST
+from unsee.audit.drift import Opened, compare, kept_answers, with_drift
 from unsee.audit.published import Published
 from unsee.audit.scoring import Scored, score, score_answers
 from unsee.data.records import Record
@@ -62,6 +63,43 @@ class Inquiry:
             replies = self.replies(vlm, name, mark, max_new_tokens=longest)
             self.own[name] = self.published.scores(replies)
         return found
+
+    def drift(
+        self, base: VLM, name: ModelName, found: Scored, replies: Replies, opened: Opened
+    ) -> Scored:
+        """Scores of a model with how far its answers to what is kept moved from base's.
+
+        A model with tokens of its own, as a gold one may have, is not compared.
+
+        Args:
+            base: The model before.
+            name: Of the other one.
+            found: Its scores.
+            replies: Its own.
+            opened: Opens it, and gives base back as it was.
+        """
+        words = [model.processor.tokenizer.get_vocab() for model in (base, replies.vlm)]
+        if words[0] != words[1]:
+            return found
+        kept = kept_answers(self.sets, self.asked.scope)
+        kept = {set_: rows for set_, rows in kept.items() if set_ in found.samples}
+        key = self.replies(base, "base").key
+        progress = self.progress
+
+        def gauge(done: int, total: int) -> None:
+            if progress is not None:
+                progress(f"{name}: distance from base", done, total)
+
+        compare(
+            base,
+            key,
+            opened,
+            replies,
+            [record for rows in kept.values() for record in rows.values()],
+            batch_size=self.batch_size,
+            progress=gauge,
+        )
+        return with_drift(found, replies, key, kept)
 
     def as_published(self) -> dict[str, Any]:
         """What the report says of a benchmark's own scores; nothing where none was asked for."""

@@ -12,10 +12,13 @@ from unsee import report as reports
 from unsee.artifacts import check_run, locked, read_stack, run_fingerprint
 from unsee.artifacts.files import MANIFEST
 from unsee.attacks.protocol import Attack, Detects
+from unsee.audit.attacker import with_picked_budgets
 from unsee.audit.attacking import ATTACKED_SET, Campaign
-from unsee.audit.control import AUTO, Control, as_asked, under_control
-from unsee.audit.control import hidden as hide
+from unsee.audit.budget import within
+from unsee.audit.control import AUTO
+from unsee.audit.drift import Opened
 from unsee.audit.evidence import gathered
+from unsee.audit.hiding import hiding, made_control, moved, told_of
 from unsee.audit.inquiry import Inquiry
 from unsee.audit.published import published_of
 from unsee.audit.reporting import report_of
@@ -31,6 +34,7 @@ from unsee.data.records import SETS, Split
 from unsee.erasers.storage import under_artifacts
 from unsee.errors import ConfigError, DataError
 from unsee.models.load import VLM
+from unsee.replies import Replies
 from unsee.report import Report, evidence, html, markdown, signing
 from unsee.report.schema import ModelName
 from unsee.requests import Request
@@ -54,6 +58,7 @@ def audit(
     batch_size: int = 64,
     attacks: Mapping[str, Attack | Detects] | None = None,
     control: str | os.PathLike[str] | None = None,
+    budget: float | None = None,
     sign: Path | None = None,
     progress: Progress | None = None,
     told: Callable[[ModelName, Scored], None] | None = None,
@@ -85,16 +90,20 @@ def audit(
             `unsee.attacks.attacks_named`.
         control: A run that merely hides the answers, to show which attacks have power; "auto" makes
             one of the base (see `unsee.audit.control`).
+        budget: Minutes for all attacks: the strongest that are expected to fit are run, and the
+            report names the others; None runs all.
         sign: Ed25519 private key, in PEM, that signs the evidence.
         progress: Told stage, questions done and questions in all.
         told: Given every model's answers and scores.
-        protocol: "published" asks a benchmark's own questions too, for its own scores.
+        protocol: "published" asks a benchmark's own questions too, for its own scores; "omm" those
+            of Open-MMUnlearning.
 
     Raises:
         ArtifactError: If an artifact is damaged, made for another base or on top of other runs,
             or another process works in `out`.
-        ConfigError: If both an artifact and an erased model are given, a control or a key alone, or
-            the key is none.
+        ConfigError: If both an artifact and an erased model are given, a control, a budget or a
+            key alone, the budget or the key is none, or a protocol does not apply or lacks
+            something.
         DataError: If there is nothing to ask.
     """
     started = time.monotonic()
@@ -107,6 +116,14 @@ def audit(
         "a control shows the power of attacks, got none; name attacks too",
     )
     _refuse(
+        budget is not None and not attacks,
+        "a budget is for attacks, got none; name attacks too",
+    )
+    _refuse(
+        budget is not None and not 0 < budget < float("inf"),
+        f"budget: expected minutes above 0, got {budget}; give more, or leave it out",
+    )
+    _refuse(
         sign is not None and out is None, "a key signs the evidence in a folder, got none; give out"
     )
     key = signing.read_private(sign) if sign is not None else None
@@ -114,25 +131,51 @@ def audit(
     sets = {name: asked.split.audit[name] for name in SETS if asked.split.audit.get(name)}
     if not sets:
         raise DataError("audit: expected questions to ask, got none; check --subject")
-    published = published_of(protocol, asked.description.get("source", ""), sets, seed=seed)
+    published = published_of(
+        protocol,
+        asked.description.get("source", ""),
+        asked.split,
+        seed=seed,
+        gold=gold is not None,
+    )
     runs = _runs(artifact)
     manifests = read_stack(vlm, runs)
     for run, manifest in zip(runs, manifests, strict=True):
         check_run(manifest, where=run / MANIFEST)
     hidden = _runs(control if control != AUTO else None)
-    hiding = read_stack(vlm, hidden)
+    hiding_manifests = read_stack(vlm, hidden)
     with locked(out) if out is not None else nullcontext():
         if cache is not None:
             cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-        made = _made(control, vlm, asked.split, cache or out, seed, progress)
+        began = time.monotonic()
+        made = made_control(control, vlm, asked.split, cache or out, seed, progress)
+        under = hiding(vlm, hidden, hiding_manifests, made)
+        kinds = {m["kind"] for m in manifests} | ({"weights"} if erased is not None else set())
+        chosen, tried = None, dict(attacks or {})
+        if budget is not None:
+            changed_model = bool(runs) or erased is not None
+            tried, chosen = within(
+                tried,
+                budget,
+                vlm,
+                asked.split,
+                out,
+                models=1 + sum((changed_model, gold is not None, under is not None)),
+                kinds=kinds,
+                seed=seed,
+                spent_s=time.monotonic() - began,
+            )
+        tried, attacker = with_picked_budgets(
+            tried, vlm, gold, under, asked.split, cache or out, seed=seed, progress=progress
+        )
         inquiry = Inquiry(asked, sets, out, cache, batch_size, progress, seed, told, published)
         campaign = Campaign(
             vlm,
             asked.split,
-            attacks or {},
+            tried,
             inquiry.replies,
-            changed=changed_tensors([*manifests, *hiding]) | _moved(made),
-            kinds={m["kind"] for m in manifests} | ({"weights"} if erased is not None else set()),
+            changed=changed_tensors([*manifests, *hiding_manifests]) | moved(made),
+            kinds=kinds,
             seed=seed,
             progress=progress,
         )
@@ -140,17 +183,25 @@ def audit(
         floor = inquiry.floor(vlm) if gold is None and asked.floor else None
         text = [*sets.get("forget_text", ()), *sets.get("retain_text", ())]
         before, after = text_logits(vlm, text), None
+        drifting: dict[ModelName, tuple[Replies, Opened]] = {}
         with _changed(vlm, runs, erased) as changed:
             if changed is not None:
                 mark = erasers_key(manifests)
                 scored["erased"] = inquiry.score(changed, "erased", mark)
                 after = text_logits(changed, text)
+                replies = inquiry.replies(changed, "erased", mark)
+                drifting["erased"] = (replies, lambda: _changed(vlm, runs, erased))
                 campaign.attack(changed, "erased", mark)
         campaign.attack(vlm, "base")
         if gold is not None:
             scored["gold"] = inquiry.score(gold, "gold")
             campaign.attack(gold, "gold")
-        _attack_control(campaign, vlm, hidden, hiding, made)
+            drifting["gold"] = (inquiry.replies(gold, "gold"), nullcontext)
+        if under is not None:
+            with under.on():
+                campaign.attack(vlm, "control", under.mark)
+        for name, (replies, opened) in drifting.items():
+            scored[name] = inquiry.drift(vlm, name, scored[name], replies, opened)
 
         result = report_of(
             vlm,
@@ -174,7 +225,7 @@ def audit(
                 "text_logits_bit_identical": _identical(before, after, len(text)),
                 "changed_tensors": changed_parts(vlm, manifests),
             }
-            | campaign.about(hidden, _told(made))
+            | campaign.about(hidden, told_of(made), budget=chosen, attacker=attacker)
             | inquiry.as_published(),
         )
         if out is not None:
@@ -189,7 +240,7 @@ def audit(
                     floor=floor,
                     attacked_set=ATTACKED_SET,
                     attacked=campaign.samples(),
-                    models=identities(vlm, manifests, hiding, erased=erased, gold=gold),
+                    models=identities(vlm, manifests, hiding_manifests, erased=erased, gold=gold),
                     artifacts=[artifact_of(manifest) for manifest in manifests],
                     seed=seed,
                 )
@@ -211,44 +262,6 @@ def _write(report: Report, out: Path) -> bytes:
     markdown.write(report, out / "report.md")
     html.write(report, out / "report.html")
     return file.read_bytes()
-
-
-def _made(
-    control: str | os.PathLike[str] | None,
-    vlm: VLM,
-    split: Split,
-    folder: Path | None,
-    seed: int,
-    progress: Progress | None,
-) -> Control | str | None:
-    """The control, where one is to be made; or why there is none."""
-    if control != AUTO:
-        return None
-    return hide(vlm, as_asked(split), folder, seed=seed, progress=progress)
-
-
-def _told(made: Control | str | None) -> dict[str, Any] | None:
-    return {"not_made": made} if isinstance(made, str) else made.told if made else None
-
-
-def _moved(made: Control | str | None) -> set[str]:
-    return set(made.tensors) if isinstance(made, Control) else set()
-
-
-def _attack_control(
-    campaign: Campaign,
-    vlm: VLM,
-    runs: Sequence[Path],
-    manifests: Sequence[Mapping[str, Any]],
-    made: Control | str | None,
-) -> None:
-    """Attacks what merely hides, where there is such a thing."""
-    if runs:
-        with under_artifacts(vlm, runs):
-            campaign.attack(vlm, "control", erasers_key(manifests))
-    if isinstance(made, Control):
-        with under_control(vlm, made):
-            campaign.attack(vlm, "control", made.mark)
 
 
 @contextmanager

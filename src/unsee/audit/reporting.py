@@ -5,6 +5,7 @@ from typing import Any
 
 from unsee import report as reports
 from unsee.artifacts import versions
+from unsee.audit.drift import drift_cells
 from unsee.audit.examples import examples
 from unsee.audit.runs import cost_of, method_used
 from unsee.audit.scoring import Scored, distances
@@ -56,7 +57,8 @@ def report_of(
     )
     summary["left_out"] = {**summary["left_out"], **asked.not_measurable}
     checked = Summary.model_validate(summary)
-    apart = distances(scored, asked.split.audit, seed=seed)
+    sets = asked.split.audit
+    apart = distances(scored, sets, seed=seed)
     models: dict[ModelName, ModelScores] = {
         name: ModelScores.model_validate(
             {
@@ -65,6 +67,7 @@ def report_of(
                     for set_, cells in found.scores.items()
                 },
                 "attacks": attacked.get(name, {}),
+                "kl_to_base": drift_cells(found, sets, seed=seed),
             }
         )
         for name, found in scored.items()
@@ -88,7 +91,7 @@ def report_of(
         verdict=reports.verdict(checked, models, wanted, method.kind),
         cost=cost_of(manifests),
         examples=examples(
-            asked.split.audit,
+            sets,
             {name: found.answers for name, found in scored.items()},
             photos=embed_photos,
         ),

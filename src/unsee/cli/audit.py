@@ -48,9 +48,26 @@ def audit(
     general: General = None,
     strangers: Strangers = None,
     scope: Annotated[
-        str, typer.Option(help="visual: photos only; both: also asked by name.")
-    ] = "visual",
-    photos: Annotated[int, typer.Option(help="Photos a person given to the method (world).")] = 5,
+        str | None,
+        typer.Option(
+            help="visual: photos only; both: also asked by name.",
+            show_default="the artifact's, or visual",
+        ),
+    ] = None,
+    photos: Annotated[
+        int | None,
+        typer.Option(
+            help="Photos a person given to the method (world).",
+            show_default="the artifact's, or 5",
+        ),
+    ] = None,
+    holdout: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of a person's photos not given to the method (folders).",
+            show_default="the artifact's, or 0.25",
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the report.", show_default="the last artifact's")
     ] = None,
@@ -68,7 +85,11 @@ def audit(
         ),
     ] = None,
     protocol: Annotated[
-        str, typer.Option(help="published: a benchmark's own prompts and scores too (mllmu:).")
+        str,
+        typer.Option(
+            help="published: a benchmark's own prompts and scores too (mllmu:, clear:); omm: those "
+            "of Open-MMUnlearning (mllmu:)."
+        ),
     ] = "strict",
     control: Annotated[
         str | None,
@@ -76,6 +97,13 @@ def audit(
             help="Run that merely hides, to show which attacks have power here; auto makes one of "
             "the base, none goes without.",
             show_default="auto with --attacks",
+        ),
+    ] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            help="Minutes for the attacks: the strongest that fit are run, the others named.",
+            show_default="all are run",
         ),
     ] = None,
     sign: Annotated[
@@ -92,17 +120,20 @@ def audit(
     Example: unsee audit world:llava --artifact runs/a --subject world:A
     """
     from unsee.errors import ConfigError
-    from unsee.settings import resolve
 
     if artifact and base is not None:
         raise ConfigError(
             "expected --artifact or --base, got both; MODEL is the base of an artifact"
         )
-    from unsee.recipe import Recipe
+    from unsee.recipe import recipe_of_audit
     from unsee.sources import gold_of, open_model, people_of, request_of
 
     if control is not None and attacks is None:
         raise ConfigError("--control shows the power of attacks; give --attacks too")
+    if budget is not None and attacks is None:
+        raise ConfigError("--budget is for attacks; give --attacks too")
+    if budget is not None and not 0 < budget < float("inf"):
+        raise ConfigError(f"--budget {budget:g}: expected minutes above 0; give more")
     if sign is not None:
         from unsee.report.signing import read_private
 
@@ -114,10 +145,11 @@ def audit(
 
         tried = attacks_named(attacks)
 
-    wanted = resolve(
-        Recipe,
+    wanted = recipe_of_audit(
         {
-            "model": base or model,
+            "model": model,
+            "base": base,
+            "artifact": artifact,
             "subject": subject,
             "request": request,
             "dataset": dataset,
@@ -126,7 +158,8 @@ def audit(
             "strangers": strangers,
             "scope": scope,
             "photos": photos,
-        },
+            "holdout": holdout,
+        }
     )
     hush()
     people = people_of(wanted)
@@ -157,6 +190,7 @@ def audit(
             batch_size=batch_size,
             attacks=tried,
             control=hides,
+            budget=budget,
             protocol=protocol,
             sign=sign,
             progress=report,
@@ -182,8 +216,10 @@ def show(result: Any) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from unsee.report import attempts, wording
+    from unsee.audit.published_omm import AGGREGATES
+    from unsee.report import attempts, published, wording
 
+    titles = wording.MODELS.values()
     table = Table("questions", "before", "after", "never knew", "n", box=None)
     for name in wording.set_order(result):
         cells = [result.model(model).cell(name) for model in wording.MODELS]
@@ -201,6 +237,10 @@ def show(result: Any) -> None:
         f"score {wording.figure(summary.score)} (1 best)"
     )
     console.print(f"Verdict: {result.verdict.rung}", highlight=False)
+    for split, score, *models, _, _ in published.rows(result):
+        if split == AGGREGATES:
+            said = ", ".join(f"{m} {t.lower()}" for m, t in zip(models, titles, strict=True))
+            console.print(f"{AGGREGATES}: {score}: {said}", highlight=False)
     judged = result.model("erased" if "erased" in result.models else "base")
     for sentence in attempts.sentences(judged):
         console.print(sentence, highlight=False)

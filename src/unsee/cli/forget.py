@@ -145,6 +145,7 @@ def forget(
             )
             runs.append(run)
     missing, left_out = asked.not_measurable, asked.description.get("left_out", {})
+    unreadable = asked.description.get("unreadable", [])
     if as_json:
         print_json(
             {
@@ -152,6 +153,7 @@ def forget(
                 "subjects": list(asked.subjects),
                 "not_measurable": dict(missing),
                 "left_out": left_out,
+                **({"unreadable": unreadable} if unreadable else {}),
             }
         )
         return
@@ -159,6 +161,8 @@ def forget(
         typer.echo(f"not measurable: {what}: {why}")
     for what, why in left_out.items():
         typer.echo(f"left out: {what}: {why}")
+    for photo in unreadable:
+        typer.echo(f"left out: {photo}")
     for run in runs:
         typer.echo(f"{run.folder}: {'was done already' if run.resumed else 'done'}")
     typer.echo(f"Next: {_next(resolved, runs[0].folder)}")

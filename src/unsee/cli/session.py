@@ -18,7 +18,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from unsee.errors import UnseeError
+from unsee.errors import ConfigError, UnseeError
 
 MISTAKE = 2
 # What the system refuses, whoever asks: full, read-only, not ours, or too long a name.
@@ -27,6 +27,7 @@ ENVIRONMENT = frozenset(
         errno.ENOSPC,
         errno.EDQUOT,
         errno.EROFS,
+        errno.EEXIST,
         errno.EACCES,
         errno.EPERM,
         errno.EFBIG,
@@ -71,6 +72,7 @@ def verb(function: Verb) -> Verb:
     @functools.wraps(function)
     def run(*args: Any, **given: Any) -> None:
         try:
+            _refuse_undecodable(given)
             function(*args, **given)
         except UnseeError as error:
             if given.get("debug"):
@@ -98,6 +100,19 @@ def verb(function: Verb) -> Verb:
             raise typer.Exit(INTERRUPTED) from error
 
     return run  # pyright: ignore[reportReturnType]
+
+
+def _refuse_undecodable(given: Mapping[str, Any]) -> None:
+    """Neither tokenizers nor safetensors open such a path, and no report can hold such a text."""
+    for name, value in given.items():
+        for text in map(str, value if isinstance(value, list) else [value]):
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:
+                raise ConfigError(
+                    f"{name.strip('_')}: expected UTF-8, got {text!r}; rename it, or set a UTF-8 "
+                    "locale such as LC_ALL=C.UTF-8"
+                ) from error
 
 
 def command_line() -> str:

@@ -183,14 +183,11 @@ def _request(audit: Mapping[str, Any], base: Any, run: Path, report: Any) -> Any
     import shutil
     import tempfile
 
-    from unsee.recipe import Recipe
+    from unsee.recipe import recipe_of_audit
     from unsee.replies import ANSWERS
-    from unsee.settings import resolve
     from unsee.sources import people_of, request_of
 
-    names = ("subject", "request", "dataset", "retain", "general", "strangers", "scope", "photos")
-    table = {"model": audit["base"] or audit["model"]} | {name: audit[name] for name in names}
-    wanted = resolve(Recipe, table)
+    wanted = recipe_of_audit(audit)
     people = people_of(wanted)
     with tempfile.TemporaryDirectory() as copy:
         for folder in (audit["cache"], audit["out"], run):

@@ -13,7 +13,7 @@ licence. A row is a photo of a fictitious author, or a question of TOFU about on
 """
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from unsee.data.images import Photo
 from unsee.data.jsonl import shown, text_fault
 from unsee.data.parquet import Place
 from unsee.data.records import LETTERS, Record
-from unsee.errors import DataError
+from unsee.errors import DataError, PhotoError
 
 NAME = "CLEAR"
 # The benchmark trains on one of nine questions like this, drawn anew at each step; we ask one.
@@ -86,8 +86,9 @@ def photo_records(row: Mapping[str, Any], place: Place, subject: str) -> list[Re
 
     Raises:
         DataError: With all faults of the row at once.
+        PhotoError: If it is a photo that does not decode, and nothing else.
     """
-    faults: list[str] = []
+    faults: list[str | PhotoError] = []
     photo = _photo(row, place, faults)
     caption = row["caption"]
     if fault := text_fault(caption) or _empty(caption):
@@ -96,7 +97,7 @@ def photo_records(row: Mapping[str, Any], place: Place, subject: str) -> list[Re
     if "name" in row and (fault := text_fault(name, one_line=True) or _empty(name)):
         faults.append(f"name: {fault}")
     if faults or photo is None:
-        raise DataError("; ".join(faults))
+        raise _refused(faults)
     named = name.strip() if name is not None else ""
     subject = named or subject
     records = [Record(subject, photo, CAPTION_QUESTION, caption, form="caption")]
@@ -121,13 +122,13 @@ def option_records(row: Mapping[str, Any], place: Place, subject: str) -> list[R
     """
     if row["image"] is None:
         return []
-    faults: list[str] = []
+    faults: list[str | PhotoError] = []
     photo = _photo(row, place, faults)
     faults += _text_faults(row, "question", "answer")
     options = row["options"] or []
     faults += _option_faults("options", options)
     if faults or photo is None:
-        raise DataError("; ".join(faults))
+        raise _refused(faults)
     question, answer = row["question"], row["answer"]
     records = [Record(subject, photo, question, answer)]
     if options:
@@ -152,15 +153,16 @@ def name_choice(row: Mapping[str, Any], place: Place) -> Record:
 
     Raises:
         DataError: With all faults of the row at once.
+        PhotoError: If it is a photo that does not decode, and nothing else.
     """
-    faults: list[str] = []
+    faults: list[str | PhotoError] = []
     photo = _photo(row, place, faults)
     name, wrong = row["name"], row["perturbed_names"]
     if fault := text_fault(name, one_line=True) or _empty(name):
         faults.append(f"name: {fault}")
     faults += _option_faults("perturbed_names", wrong)
     if faults or photo is None:
-        raise DataError("; ".join(faults))
+        raise _refused(faults)
     options, letter = with_answer(wrong, name.strip(), seed=photo.key)
     return Record(
         name.strip(), photo, NAME_QUESTION, letter, form="choice", options=options, topic="name"
@@ -176,8 +178,9 @@ def row_texts(row: Mapping[str, Any], place: Place) -> tuple[Photo, Mapping[str,
 
     Raises:
         DataError: With all faults of the row at once.
+        PhotoError: If it is a photo that does not decode, and nothing else.
     """
-    faults: list[str] = []
+    faults: list[str | PhotoError] = []
     photo = _photo(row, place, faults)
     faults += _text_faults(row, "name", "caption", "paraphrased_caption")
     for key in ("perturbed_captions", "perturbed_names"):
@@ -185,7 +188,7 @@ def row_texts(row: Mapping[str, Any], place: Place) -> tuple[Photo, Mapping[str,
         if not isinstance(wrong, list) or not wrong or any(text_fault(text) for text in wrong):
             faults.append(f"{key}: expected a list of one or more texts, got {shown(wrong)}")
     if faults or photo is None:
-        raise DataError("; ".join(faults))
+        raise _refused(faults)
     return photo, row
 
 
@@ -203,12 +206,20 @@ def with_answer(wrong: list[str], answer: str, *, seed: str) -> tuple[tuple[str,
     return tuple(options), LETTERS[options.index(answer)]
 
 
-def _photo(row: Mapping[str, Any], place: Place, faults: list[str]) -> Photo | None:
+def _photo(row: Mapping[str, Any], place: Place, faults: list[str | PhotoError]) -> Photo | None:
     try:
         return place.photo(row["image"], "image")
+    except PhotoError as error:
+        faults.append(PhotoError(f"image: {error}"))
     except DataError as error:
         faults.append(f"image: {error}")
-        return None
+    return None
+
+
+def _refused(faults: Sequence[str | PhotoError]) -> DataError:
+    """All faults of a row as one, which is of its photo alone if nothing else is wrong."""
+    alone = len(faults) == 1 and isinstance(faults[0], PhotoError)
+    return (PhotoError if alone else DataError)("; ".join(map(str, faults)))
 
 
 def _text_faults(row: Mapping[str, Any], *keys: str) -> list[str]:

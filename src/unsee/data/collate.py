@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
+from jinja2 import TemplateError
 from PIL import Image
 from torch import Tensor
 
@@ -86,9 +87,7 @@ def asked_length(record: Record) -> int:
 
 def prompt(processor: Any, record: Record) -> str:
     """The conversation in the model's own chat template, up to where the answer goes on."""
-    asked = processor.apply_chat_template(
-        _turns(record), tokenize=False, add_generation_prompt=True
-    )
+    asked = _written(processor, _turns(record), unanswered=True)
     if not record.opening:
         return asked
     eos = processor.tokenizer.eos_token
@@ -129,8 +128,21 @@ def answer_text(processor: Any, record: Record, prompt_text: str) -> str:
     return _said(processor, record, reply, prompt_text)
 
 
+def _written(processor: Any, turns: Sequence[Any], *, unanswered: bool = False) -> str:
+    """A conversation in the model's own chat template."""
+    try:
+        return processor.apply_chat_template(
+            turns, tokenize=False, add_generation_prompt=unanswered
+        )
+    except (TemplateError, ValueError) as error:
+        raise LayoutError(
+            f"chat template: expected one that writes down a conversation, got {error}; give the "
+            "model's folder another chat_template.jinja"
+        ) from error
+
+
 def _said(processor: Any, record: Record, reply: str, prompt_text: str) -> str:
-    whole = processor.apply_chat_template([*_turns(record), _assistant(reply)], tokenize=False)
+    whole = _written(processor, [*_turns(record), _assistant(reply)])
     if not whole.startswith(prompt_text):
         raise LayoutError(
             "chat template: expected a conversation to begin with its generation prompt, "

@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from PIL import ExifTags, Image
 
-from unsee.errors import DataError
+from unsee.errors import DataError, PhotoError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".pgm")
 SMALLEST_SIDE_PX = 16
@@ -109,9 +109,10 @@ class Photo:
         """Decoded photo in RGB, EXIF rotation applied, transparency laid on white.
 
         Raises:
-            DataError: If the photo cannot be read or decoded, has a side under
-                `SMALLEST_SIDE_PX`, is longer than `LONGEST_TO_SHORTEST` times its short side, or
-                has more pixels than Pillow considers safe. Damaged EXIF data is no such fault.
+            DataError: If the photo cannot be read.
+            PhotoError: If it does not decode, has a side under `SMALLEST_SIDE_PX`, is longer than
+                `LONGEST_TO_SHORTEST` times its short side, or has more pixels than Pillow considers
+                safe. Damaged EXIF data is no such fault.
         """
         encoded = self.read()
         try:
@@ -121,15 +122,15 @@ class Photo:
                 with Image.open(io.BytesIO(encoded), formats=_DECODERS) as image:
                     self._check_size(*image.size)
                     rgb = _to_rgb(_upright(image))
-        except DataError:
+        except PhotoError:
             raise
         except _BOMBS as error:
-            raise DataError(
+            raise PhotoError(
                 f"{self.name}: expected at most {Image.MAX_IMAGE_PIXELS} pixels, got more; "
                 "scale the photo down or leave it out"
             ) from error
         except _UNREADABLE as error:
-            raise DataError(
+            raise PhotoError(
                 f"{self.name}: expected a readable jpg, png, webp or pgm image, "
                 f"got {len(encoded)} bytes that do not decode; replace or remove the file"
             ) from error
@@ -137,12 +138,12 @@ class Photo:
 
     def _check_size(self, width: int, height: int) -> None:
         if min(width, height) < SMALLEST_SIDE_PX:
-            raise DataError(
+            raise PhotoError(
                 f"{self.name}: expected at least {SMALLEST_SIDE_PX} pixels a side, "
                 f"got {width} x {height}; use a larger photo"
             )
         if max(width, height) > LONGEST_TO_SHORTEST * min(width, height):
-            raise DataError(
+            raise PhotoError(
                 f"{self.name}: expected sides of at most {LONGEST_TO_SHORTEST} to 1, "
                 f"got {width} x {height}; cut the face out"
             )

@@ -19,7 +19,7 @@ from unsee.data.images import Photo
 from unsee.data.jsonl import shown, text_fault
 from unsee.data.parquet import IMAGE, Place, encoded_bytes
 from unsee.data.records import LETTERS, Form, Record
-from unsee.errors import DataError
+from unsee.errors import DataError, PhotoError
 
 NAME = "MLLMU-Bench"
 _CHOICE = pa.struct(
@@ -129,9 +129,11 @@ def row_records(
 
     Raises:
         DataError: With all faults of the row at once.
+        PhotoError: If they are photos that do not decode, and nothing else.
     """
     faults: list[str] = []
-    photos = _photos(row, faults, place)
+    unreadable: list[str] = []
+    photos = _photos(row, faults, unreadable, place)
     subject = row.get("ID") or ""
     if not isinstance(subject, str) or (not subject and "metadata" not in row):
         faults.append(f"ID: expected text, got {shown(subject) if subject else 'none'}")
@@ -162,8 +164,9 @@ def row_records(
             ]
         except DataError as error:
             faults.append(f"{where}: {error}")
-    if faults:
-        raise DataError(f"ID {subject!r}: " + "; ".join(faults))
+    if faults or unreadable:
+        error = DataError if faults else PhotoError
+        raise error(f"ID {subject!r}: " + "; ".join([*unreadable, *faults]))
     return records
 
 
@@ -174,7 +177,9 @@ def _kind(columns: Iterable[str]) -> str:
     return "test" if "images" in columns else "eval"
 
 
-def _photos(row: Mapping[str, Any], faults: list[str], place: Place | None) -> list[Photo]:
+def _photos(
+    row: Mapping[str, Any], faults: list[str], unreadable: list[str], place: Place | None
+) -> list[Photo]:
     column = "images" if "images" in row else "image"
     images = row[column] if column == "images" else [row[column]]
     photos = []
@@ -185,6 +190,8 @@ def _photos(row: Mapping[str, Any], faults: list[str], place: Place | None) -> l
                 photos.append(place.photo(image, column, item))
             else:
                 photos.append(Photo(data=encoded_bytes(image)))
+        except PhotoError as error:
+            unreadable.append(f"image {number}: {error}")
         except DataError as error:
             faults.append(f"image {number}: {error}")
     if not images:

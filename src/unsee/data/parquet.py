@@ -193,6 +193,11 @@ def _stream(
                         number += 1
                         yield Place(Path(path), number, group, offset), row
                         offset += 1
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{path}: row {number + 1} or one of the {batch_size} from there: expected UTF-8 "
+                f"text, got {error}; write the file again as UTF-8"
+            ) from error
         except (OSError, pa.ArrowException) as error:
             raise DataError(
                 f"{path}: expected a whole parquet file, got {str(error).splitlines()[0]}; "

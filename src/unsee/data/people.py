@@ -135,6 +135,13 @@ def _read_person(folder: Path, faults: list[str]) -> Person:
     slug = folder.resolve().name
     profile = _read_profile(folder / PROFILE, faults)
     name = profile.get("name", slug.replace("_", " ").replace("-", " ").strip().title())
+    if text_fault(slug, one_line=True):
+        faults.append(
+            f"{folder}: expected a folder name in UTF-8 without control characters, "
+            f"got {shown(slug)}; rename it, or set a UTF-8 locale such as LC_ALL=C.UTF-8"
+        )
+    if not name:
+        faults.append(f"{folder}: expected a name, got {shown(slug)}; rename it after the person")
     if not photos:
         faults.append(
             f"{folder}: expected at least one photo ({_PHOTO_KINDS}), got none; "

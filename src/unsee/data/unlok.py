@@ -124,7 +124,8 @@ def find_photo(homes: Sequence[Path], image: int) -> Photo:
         image: Its number.
 
     Raises:
-        DataError: If it is nowhere, or does not decode.
+        DataError: If it is nowhere.
+        PhotoError: If it does not decode.
     """
     names = [f"{image:012d}.jpg", *(f"COCO_{part}2014_{image:012d}.jpg" for part in _PARTS)]
     for path in (home / name for home in homes for name in names):

@@ -41,7 +41,9 @@ def rank_one_gate(
         forget_gram: H_f^T H_f, sum over forget states of their outer products.
         forget_sum: H_f^T 1, sum over forget states.
         retain_gram: H_r^T H_r.
-        energy: Share of the width that is kept, the directions of least retain energy; 0..1.
+        energy: Share of the width that is kept, the directions of least retain energy; 0..1. With
+            so few retain states that more than this share has none at all, rounding decides which
+            of it are kept.
         ridge: gamma, > 0; relative to sums, not means, over the forget states.
 
     Returns:

@@ -33,7 +33,16 @@ from unsee.erasers import ERASERS
 from unsee.erasers.directions import Contrast, Kind, direction
 from unsee.erasers.gates import ceiling, cross_fitted, rank_one_gate, threshold
 from unsee.erasers.protocol import Scope
-from unsee.erasers.rows import PERSON, Kept, Rows, asked_by_name, kept_states, varied
+from unsee.erasers.rows import (
+    PERSON,
+    Kept,
+    Moments,
+    Rows,
+    asked_by_name,
+    kept_moments,
+    kept_states,
+    on_variants,
+)
 from unsee.erasers.steering import Gate, Plan, Positions, Steering
 from unsee.errors import ConfigError, DataError
 from unsee.models.load import VLM
@@ -116,7 +125,7 @@ class MLLMEraser(Settings):
         *,
         seed: int = 0,
         scope: Scope = "visual",
-        kept: Kept | None = None,
+        kept: Kept | Moments | None = None,
     ) -> Steering:
         """An eraser with a gate for each subject of a split, fitted apart from one another.
 
@@ -125,15 +134,19 @@ class MLLMEraser(Settings):
             split: Whom to forget, and what to keep.
             seed: Of variants, choices and the random start.
             scope: With "both", prompts that name a subject fire too.
-            kept: States of `keep`, to be used again; None to collect them.
+            kept: What `keep` gave, to be used again; None to collect it.
 
         Raises:
-            ConfigError: If there is no such layer, or the model does not refuse.
+            ConfigError: If there is no such layer, the model does not refuse, or `kept` is of
+                another gate.
             DataError: If there is too little to forget or to keep.
         """
         plan = self.plan(vlm, scope)
         check(split, scope)
-        kept = kept or self.keep(vlm, split, seed=seed, scope=scope)
+        if kept is None:
+            kept = self.keep(vlm, split, seed=seed, scope=scope)
+        elif isinstance(kept, Moments) != (self.gate == "published"):
+            raise ConfigError("kept: expected what keep() gave with the same gate, got another's")
         contrast = Contrast(
             kind=self.direction,
             pairs=self.pairs,
@@ -152,8 +165,10 @@ class MLLMEraser(Settings):
                 r = direction(vlm, split, subject, plan.layers, contrast, seed=seed)
             if self.direction != "subject":
                 shared = r
-            fitted = self._published if self.gate == "published" else self._calibrated
-            parts.append(fitted(vlm, split, subject, plan, kept, r))
+            if isinstance(kept, Moments):
+                parts.append(self._published(vlm, split, subject, plan, kept, r))
+            else:
+                parts.append(self._calibrated(vlm, split, subject, plan, kept, r))
         return parts[0].joined(parts[1:])
 
     def plan(self, vlm: VLM, scope: Scope) -> Plan:
@@ -187,13 +202,20 @@ class MLLMEraser(Settings):
             task_strengths=tuple(sorted(self.task_strengths.items())),
         )
 
-    def keep(self, vlm: VLM, split: Split, *, seed: int = 0, scope: Scope = "visual") -> Kept:
-        """States of prompts about people to keep and strangers, on variants of their photos."""
+    def keep(
+        self, vlm: VLM, split: Split, *, seed: int = 0, scope: Scope = "visual"
+    ) -> Kept | Moments:
+        """What gates are told of people to keep and strangers, on variants of their photos.
+
+        The published gate is told sums over all states, the calibrated one states of one layer.
+        """
         plan = self.plan(vlm, scope)
-        return kept_states(
+        published = self.gate == "published"
+        read = kept_moments if published else kept_states
+        return read(
             vlm,
             split,
-            plan.layers if self.gate == "published" else plan.layers[:1],
+            plan.layers if published else plan.layers[:1],
             count=self.kept_rows,
             variants=self.variants,
             seed=seed,
@@ -206,22 +228,14 @@ class MLLMEraser(Settings):
         split: Split,
         subject: str,
         plan: Plan,
-        kept: Kept,
+        kept: Moments,
         r: Tensor,
     ) -> Steering:
         records = [record for record in split.forget if record.subject == subject]
-        _, states = varied(vlm, records, plan.layers, self.variants)
-        forget = states.double()
-        retain = kept.states.double()
+        forget = Moments.of(vlm, *on_variants(records, self.variants), plan.layers)
         weights = [
-            rank_one_gate(
-                forget[:, layer].T @ forget[:, layer],
-                forget[:, layer].sum(0),
-                retain[:, layer].T @ retain[:, layer],
-                energy=self.energy,
-                ridge=self.gamma,
-            )
-            for layer in range(len(plan.layers))
+            rank_one_gate(*sums, energy=self.energy, ridge=self.gamma)
+            for sums in zip(forget.gram, forget.total, kept.gram, strict=True)
         ]
         gates = torch.stack(weights)[None].float()
         return Steering(
@@ -231,7 +245,7 @@ class MLLMEraser(Settings):
             directions=r[None].float().cpu(),
             weights=gates,
             biases=torch.zeros(gates.shape[:2]),
-            notes=({"forget_rows": len(forget), "kept_rows": len(retain)},),
+            notes=({"forget_rows": forget.rows, "kept_rows": kept.rows},),
         )
 
     def _calibrated(

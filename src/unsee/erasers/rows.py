@@ -12,7 +12,7 @@ from unsee.erasers.gates import unit_rms
 from unsee.erasers.protocol import Scope
 from unsee.erasers.statistics import digest_of, remembered
 from unsee.models.load import VLM
-from unsee.states import last_states
+from unsee.states import last_states, state_batches
 
 FOLDS = 3
 # Rows by which kept states are recognised.
@@ -21,8 +21,40 @@ PERSON = "this person"
 
 
 @dataclass(frozen=True)
+class Moments:
+    """Sums over states, all that the published gate is solved from; no state itself is kept.
+
+    Attributes:
+        gram: Sum of h h^T, (layer, width, width) in float64.
+        total: Sum of h, (layer, width) in float64.
+        rows: How many states.
+    """
+
+    gram: Tensor
+    total: Tensor
+    rows: int
+
+    @classmethod
+    def of(
+        cls, vlm: VLM, records: Sequence[Record], variants: Sequence[int], layers: Sequence[int]
+    ) -> "Moments":
+        """Of records on variants of their photos; a batch is added and let go."""
+        gram, total = torch.zeros(()), torch.zeros(())
+        for _, states in state_batches(vlm, records, layers, variants=variants):
+            by_layer = states.double().transpose(0, 1)
+            gram = gram.to(by_layer) + by_layer.mT @ by_layer
+            total = total.to(by_layer) + by_layer.sum(1)
+        return cls(gram.cpu(), total.cpu(), len(records))
+
+
+@dataclass(frozen=True)
 class Kept:
-    """States on which no gate should fire; the same for all subjects, so collected once a base.
+    """States on which no calibrated gate should fire; the same for all subjects.
+
+    Unlike the published gate, this one needs the rows themselves: its loss weighs each anew at
+    every step, each subject adds rows of its own, and thresholds are read off the scores of single
+    rows by gates that had not seen them. That is one layer of at most `kept_rows` rows: 49 MB of
+    3,000 at width 4,096.
 
     Attributes:
         states: (row, layer, width).
@@ -37,6 +69,11 @@ class Kept:
     shown: tuple[bool, ...]
     group: tuple[str, ...]
     layers: tuple[int, ...]
+
+    @property
+    def rows(self) -> int:
+        """How many states."""
+        return len(self.people)
 
 
 def kept_states(
@@ -64,6 +101,51 @@ def kept_states(
     Returns:
         The states, read once a base and from then on taken from the user's cache.
     """
+    groups, records, numbers = _to_keep(split, count, variants, seed, scope)
+
+    def read(count: int | None = None) -> Tensor:
+        return last_states(vlm, records[:count], layers, variants=numbers[:count]).cpu()
+
+    what = {"records": digest_of(records), "variants": numbers, "layers": list(layers)}
+    found = remembered(vlm, what, lambda: read(PROBES), lambda: {"states": read()})
+    return Kept(
+        states=found["states"],
+        people=tuple(record.subject for record in records),
+        shown=tuple(record.image is not None for record in records),
+        group=tuple(groups),
+        layers=tuple(layers),
+    )
+
+
+def kept_moments(
+    vlm: VLM,
+    split: Split,
+    layers: Sequence[int],
+    *,
+    count: int,
+    variants: int,
+    seed: int,
+    scope: Scope,
+) -> Moments:
+    """Sums over the states of the same prompts as `kept_states`, cached alike; no state is kept."""
+    _, records, numbers = _to_keep(split, count, variants, seed, scope)
+
+    def probe() -> Tensor:
+        return last_states(vlm, records[:PROBES], layers, variants=numbers[:PROBES]).cpu()
+
+    def made() -> dict[str, Tensor]:
+        found = Moments.of(vlm, records, numbers, layers)
+        return {"gram": found.gram, "total": found.total}
+
+    what = {"records": digest_of(records), "variants": numbers, "layers": list(layers)}
+    found = remembered(vlm, what | {"kept": "moments"}, probe, made)
+    return Moments(found["gram"], found["total"], len(records))
+
+
+def _to_keep(
+    split: Split, count: int, variants: int, seed: int, scope: Scope
+) -> tuple[list[str], list[Record], list[int]]:
+    """Group, prompt and variant of each row to keep."""
     rng = random.Random(f"keep-{seed}")
     rows: list[tuple[str, Record]] = []
     for group, share in (("retain", 2 / 3), ("general", 1 / 3)):
@@ -75,21 +157,8 @@ def kept_states(
             told = [r for r in getattr(split, group) if r.image is None]
             told += asked_by_name(getattr(split, group)) if group == "retain" else []
             rows += [(group, record) for record in _some(told, most, rng)]
-    records = [record for _, record in rows]
-    numbers = [rng.randrange(variants) for _ in records]
-
-    def read(count: int | None = None) -> Tensor:
-        return last_states(vlm, records[:count], layers, variants=numbers[:count]).cpu()
-
-    what = {"records": digest_of(records), "variants": numbers, "layers": list(layers)}
-    found = remembered(vlm, what, lambda: read(PROBES), lambda: {"states": read()})
-    return Kept(
-        states=found["states"],
-        people=tuple(record.subject for record in records),
-        shown=tuple(record.image is not None for record in records),
-        group=tuple(group for group, _ in rows),
-        layers=tuple(layers),
-    )
+    numbers = [rng.randrange(variants) for _ in rows]
+    return [group for group, _ in rows], [record for _, record in rows], numbers
 
 
 @dataclass(frozen=True)
@@ -167,12 +236,16 @@ def varied(
     vlm: VLM, records: Sequence[Record], layers: Sequence[int], variants: int
 ) -> tuple[list[Record], Tensor]:
     """Each record on its photo, every fourth on each variant in turn; and the states."""
+    shown, numbers = on_variants(records, variants)
+    return shown, last_states(vlm, shown, layers, variants=numbers).cpu()
+
+
+def on_variants(records: Sequence[Record], variants: int) -> tuple[list[Record], list[int]]:
+    """Each record on its photo, every fourth on each variant in turn; and the variants."""
     rows = [(record, 0) for record in records]
     for number in range(1, variants):
         rows += [(record, number) for record in records[number % 4 :: 4]]
-    shown = [record for record, _ in rows]
-    states = last_states(vlm, shown, layers, variants=[number for _, number in rows])
-    return shown, states.cpu()
+    return [record for record, _ in rows], [number for _, number in rows]
 
 
 def asked_by_name(records: Sequence[Record]) -> list[Record]:

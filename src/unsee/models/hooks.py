@@ -100,12 +100,14 @@ def observed(model: nn.Module, functions: Mapping[str, Callable[[Tensor], None]]
 def replaced(model: nn.Module, outputs: Mapping[str, Tensor]) -> Iterator[None]:
     """Have some modules return given tensors, whatever they are given, while the block runs.
 
+    Of a module that returns a tuple the first element is exchanged, as `captured` reads it.
+
     All paths are resolved before the model is touched, and every hook is removed on the way out,
     also after an exception.
 
     Args:
         model: The model to change.
-        outputs: Dotted path of a module that returns one tensor -> what it returns instead.
+        outputs: Dotted path of a module -> what it returns instead.
 
     Raises:
         LayoutError: If the model has no module at one of the paths.
@@ -113,7 +115,7 @@ def replaced(model: nn.Module, outputs: Mapping[str, Tensor]) -> Iterator[None]:
     modules = _modules(model, outputs)
 
     def give(output: Tensor) -> Any:
-        return lambda module, inputs, own: output
+        return lambda module, inputs, own: output if isinstance(own, Tensor) else (output, *own[1:])
 
     with ExitStack() as stack:
         for path, output in outputs.items():

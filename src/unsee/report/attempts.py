@@ -54,7 +54,8 @@ def lead() -> str:
         "The open questions about other photos of them, asked again of all models alike. An answer "
         "counts if it stands anywhere in the reply to any try. What a model that never knew gets "
         "right, it guessed or read out of the attack: only what lies above it was brought back. "
-        "Read out of inner layers, an answer counts if it is among the guesses. The figure of "
+        "Read out of inner layers, an answer counts if it is among the guesses; depth is the share "
+        "of what a model that never knew lacks that is still in the layers. The figure of "
         "membership is how well training pairs are told from others; 50 % is chance."
     )
 
@@ -166,18 +167,25 @@ def above(cell: AttackScore | NotScored | None) -> str:
 
 
 def not_run(judged: ModelScores, *, groups: Container[str]) -> Iterator[str]:
-    """Attacks of which nothing is to be learned, one sentence each.
+    """Attacks of which nothing is to be learned, one sentence each, or for those not run alike.
 
     Args:
         judged: The erased model, or base where there is none.
         groups: Names that stand for whole groups; of these is spoken elsewhere.
     """
     hits = found(judged)
+    reasons: dict[str, list[str]] = {}
+    for name, cell in judged.attacks.items():
+        if name not in groups and isinstance(cell, NotScored):
+            reasons.setdefault(cell.not_scored, []).append(name)
     for name, cell in judged.attacks.items():
         if name in groups:
             continue
         if isinstance(cell, NotScored):
-            yield f"Attack {name}: not run, since {cell.not_scored}."
+            alike = reasons.pop(cell.not_scored, [])
+            if alike:
+                attacks = f"Attack{'s' if len(alike) > 1 else ''} {', '.join(alike)}"
+                yield f"{attacks}: not run, since {cell.not_scored}."
         elif cell.group and cell.power is False and name not in hits:
             yield f"Attack {name}: no power on this model: {cell.power_why}."
 

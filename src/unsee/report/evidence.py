@@ -23,8 +23,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from unsee.artifacts.files import atomic_write_text
 from unsee.data.records import Record
 from unsee.errors import ArtifactError
+from unsee.metrics.divergence import KL_TO_BASE
 from unsee.replies import answer_digest
-from unsee.report.schema import AttackScore, Report, Score
+from unsee.report.schema import AttackScore, Divergence, Report, Score
 
 FILE_NAME = "evidence.json"
 FORMAT = 1
@@ -215,9 +216,9 @@ def figure_name(model: str, set_name: str, metric: str, attack: str = "") -> str
     return f"{model}, attack {attack}" if attack else f"{model}, {set_name}, {metric}"
 
 
-def measured(report: Report) -> dict[str, Score | AttackScore]:
+def measured(report: Report) -> dict[str, Score | AttackScore | Divergence]:
     """Every measured figure of a report that rests on samples, by its name."""
-    found: dict[str, Score | AttackScore] = {}
+    found: dict[str, Score | AttackScore | Divergence] = {}
     for model, table in report.models.items():
         for name, metrics in table.scores.items():
             for metric, cell in metrics.items():
@@ -226,6 +227,8 @@ def measured(report: Report) -> dict[str, Score | AttackScore]:
         for attack, attacked in table.attacks.items():
             if isinstance(attacked, AttackScore):
                 found[figure_name(model, "", "", attack)] = attacked
+        for name, cell in table.kl_to_base.items():
+            found[figure_name(model, name, KL_TO_BASE)] = cell
     for name, cell in report.summary.stranger_floor.items():
         if isinstance(cell, Score):
             found[figure_name("base", STRANGERS + name, "accuracy")] = cell

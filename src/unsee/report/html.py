@@ -9,8 +9,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from unsee.artifacts.files import atomic_write_text
-from unsee.report import plots, published, wording
+from unsee.report import drift, plots, published, wording
 from unsee.report.attempts import Attempt, attempts, lead
+from unsee.report.reliability import ORDERED, reliability
 from unsee.report.schema import AttackCell, Cell, Example, NotScored, Report
 from unsee.report.verdict import limits, rung_says, steps
 
@@ -163,9 +164,13 @@ def render(report: Report) -> str:
         sets_plot=Markup(plots.rights_by_set(report)),
         replies=_replies(report),
         tables=_tables(report),
+        ordered=ORDERED if reliability() else "",
         summary=_summary(report),
         cost=wording.cost_lines(report),
         attacks=_attacks(report),
+        drift=drift,
+        drift_rows=drift.rows(report),
+        budget_plot=_budget_plot(report),
         published=published,
         published_rows=published.rows(report),
         attacks_lead=lead(),
@@ -327,6 +332,11 @@ def _summary(report: Report) -> list[tuple[str, str, str]]:
 
 def _attacks(report: Report) -> list[tuple[Attempt, list[Entry]]]:
     return [(row, [_entry(cell) for cell in row.cells]) for row in attempts(report)]
+
+
+def _budget_plot(report: Report) -> Markup:
+    found = plots.curves(report)
+    return Markup(plots.recovered_by_budget(found) if found else "")
 
 
 def _pretty(table: dict[str, object]) -> str:

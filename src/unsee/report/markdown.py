@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from unsee.artifacts.files import atomic_write_text
-from unsee.report import published, wording
+from unsee.report import drift, published, wording
 from unsee.report.attempts import attempts, lead
+from unsee.report.reliability import ORDERED, reliability
 from unsee.report.schema import AttackCell, Cell, NotScored, Report
 from unsee.report.verdict import limits, rung_says, steps
 
@@ -36,7 +37,9 @@ def render(report: Report) -> str:
         "## Open questions answered right, by set",
         _accuracy(report),
         "## Other metrics",
+        ORDERED if reliability() else "",
         _other_metrics(report),
+        *_drift(report),
         *_published(report),
         *_attempts(report),
         "## Cost",
@@ -111,6 +114,14 @@ def _other_metrics(report: Report) -> str:
             cells = [report.model(model).cell(name, metric) for model in wording.MODELS]
             body.append((name, metric, *_values(cells), *_tail(cells)))
     return _table(head, body)
+
+
+def _drift(report: Report) -> Iterable[str]:
+    rows = drift.rows(report)
+    if rows:
+        yield "## How far other answers moved"
+        yield _text(drift.ABOUT)
+        yield _table(drift.HEAD, rows)
 
 
 def _published(report: Report) -> Iterable[str]:

@@ -2,8 +2,9 @@
 
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import matplotlib as mpl
@@ -13,7 +14,7 @@ from matplotlib.figure import Figure
 from unsee.metrics.summary import forget_sets, harmonic_mean, keep_sets
 from unsee.report import wording
 from unsee.report.gaps import kept_share
-from unsee.report.schema import ModelName, NotScored, Report, Score
+from unsee.report.schema import AttackScore, ModelName, NotScored, Report, Score
 
 INK, MUTED, RULE = "#1c2126", "#59636e", "#d8dde2"
 COLOURS: dict[ModelName, str] = {"base": "#7b8692", "erased": "#1d5c96", "gold": "#b8860b"}
@@ -200,6 +201,92 @@ def rights_by_set(report: Report) -> str:
             fontsize=8.5,
         )
         return _svg(figure, "Open questions answered right, by set, before, after and gold")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What an attack brings back at growing budgets.
+
+    Attributes:
+        name: Of the attack.
+        budgets: What it is given at each point, in words; the first is nothing.
+        shares: Share of the questions answered at each, 0..1, by model.
+    """
+
+    name: str
+    budgets: tuple[str, ...]
+    shares: Mapping[ModelName, tuple[float, ...]]
+
+
+def curves(report: Report) -> list[Curve]:
+    """Attacks that were tried at two or more budgets that grow, such as shares that are learned."""
+    found = []
+    names = dict.fromkeys(name for model in report.models.values() for name in model.attacks)
+    for name in names:
+        cells: dict[ModelName, AttackScore] = {
+            model: cell
+            for model in wording.MODELS
+            if isinstance(cell := report.model(model).attacks.get(name), AttackScore)
+            and cell.plain is not None
+        }
+        budgets = list(dict.fromkeys(t for cell in cells.values() for t in cell.tries))
+        sizes = [size for budget in budgets if (size := _size(budget)) is not None]
+        if len(sizes) < 2 or len(sizes) < len(budgets) or sizes != sorted(set(sizes)):
+            continue
+        shares: dict[ModelName, tuple[float, ...]] = {
+            model: (cell.plain or 0.0, *(cell.tries[budget] for budget in budgets))
+            for model, cell in cells.items()
+            if all(budget in cell.tries for budget in budgets)
+        }
+        found.append(Curve(name, ("0", *budgets), shares))
+    return found
+
+
+def recovered_by_budget(curves: Sequence[Curve]) -> str:
+    """Draw what attacks bring back against what they are given, one small plot each."""
+    columns = min(3, len(curves))
+    rows = -(-len(curves) // columns)
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(0.4 + 3.0 * columns, 0.5 + 2.3 * rows), layout="constrained")
+        grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
+        for axes, curve in zip_longest(grid.flat, curves):
+            if curve is None:
+                axes.set_axis_off()
+                continue
+            for model, shares in curve.shares.items():
+                axes.plot(
+                    range(len(shares)),
+                    shares,
+                    marker=_MARKERS[model],
+                    color=COLOURS[model],
+                    markersize=5,
+                    linewidth=1.4,
+                    label=wording.MODELS[model],
+                    clip_on=False,
+                    zorder=4 if model == "erased" else 3,
+                )
+            axes.set_title(curve.name, fontsize=9, color=INK, loc="left")
+            axes.set_xticks(range(len(curve.budgets)), curve.budgets, fontsize=7.5)
+            axes.set_yticks([0, 0.5, 1], ["0", "50", "100 %"])
+            axes.set(ylim=(-0.04, 1.04))
+            axes.grid(axis="y", color=RULE, linewidth=0.8)
+            axes.spines[["top", "right"]].set_visible(False)
+        handles, labels = grid.flat[0].get_legend_handles_labels()
+        figure.legend(
+            handles,
+            labels,
+            loc="outside upper right",
+            ncols=len(labels),
+            frameon=False,
+            fontsize=8.5,
+        )
+        return _svg(figure, "Answers brought back against the budget of attacks, by model")
+
+
+def _size(budget: str) -> float | None:
+    """The number that a try's name begins with; None where it begins with none."""
+    number = re.match(r"(?:B=)?(\d+(?:\.\d+)?)", budget)
+    return float(number[1]) if number else None
 
 
 def _draw_scores(axes: Axes) -> None:

@@ -81,6 +81,21 @@ class Score(_Fixed):
         return self
 
 
+class Divergence(_Fixed):
+    """How far a model's answers lie from base's.
+
+    Attributes:
+        value: Mean over the answers of KL(base || model) of the next token, nats a token; 0 where
+            both expect the same.
+        ci: 95 % interval of the mean, bootstrap by person.
+        n: Number of answers.
+    """
+
+    value: Amount
+    ci: tuple[Amount, Amount]
+    n: Annotated[int, Field(ge=1)]
+
+
 def _kind_of_value(value: object) -> str:
     if isinstance(value, NotScored) or (isinstance(value, Mapping) and "not_scored" in value):
         return "not_scored"
@@ -181,10 +196,12 @@ class ModelScores(_Fixed):
     Attributes:
         scores: Set name -> metric name -> value.
         attacks: Attack name -> value.
+        kl_to_base: Set to keep -> how far its right answers moved. Not said of base itself.
     """
 
     scores: dict[str, dict[str, Cell]] = {}
     attacks: dict[str, AttackCell] = {}
+    kl_to_base: dict[str, Divergence] = {}
 
     def cell(self, set_name: str, metric: str = "accuracy") -> Score | NotScored:
         """Return one value; what is missing comes back as not scored, with that reason."""

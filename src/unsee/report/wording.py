@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from unsee.metrics.summary import forget_sets
+from unsee.report.reliability import most_reliable_first
 from unsee.report.schema import AttackScore, Cell, ModelName, NotScored, Report, Score
 
 NOT_SCORED = "not scored"
@@ -149,11 +150,15 @@ def set_order(report: Report) -> list[str]:
 
 
 def metric_order(report: Report, set_name: str) -> list[str]:
-    """Return the metrics any model has for a set, the known ones first and in order."""
+    """Return the metrics any model has for a set.
+
+    The most reliable come first (`unsee.report.reliability`), then those of which that is not
+    known, in a fixed order, and then those that this version does not know.
+    """
     present = {
         metric for scores in report.models.values() for metric in scores.scores.get(set_name, {})
     }
-    known = [name for name in METRICS if name in present]
+    known = most_reliable_first([name for name in METRICS if name in present])
     return known + sorted(present - set(known))
 
 

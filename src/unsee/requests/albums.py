@@ -33,6 +33,7 @@ class Sides:
         whole: Whether the method is given all questions about those to forget, also where the
             base was not found to know the answer: a benchmark fixes what is to be forgotten.
         left_out: What of the source is not used -> why.
+        unreadable: Rows of the source that are left out for a photo that does not decode.
         not_scored: Set that the source cannot fill -> why.
     """
 
@@ -41,6 +42,7 @@ class Sides:
     rows: bool = False
     whole: bool = False
     left_out: Mapping[str, str] = field(default_factory=dict)
+    unreadable: Sequence[str] = ()
     not_scored: Mapping[str, str] = field(default_factory=dict)
 
     def joined(self, people: Mapping[str, Sequence[Person]]) -> "Sides":

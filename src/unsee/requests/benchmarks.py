@@ -9,7 +9,7 @@ from pathlib import Path
 from unsee.data.images import Photo
 from unsee.data.people import Person
 from unsee.data.records import Record
-from unsee.errors import ConfigError, DataError
+from unsee.errors import ConfigError, DataError, PhotoError, first_faults
 from unsee.registry import nearest
 from unsee.requests.albums import folded
 
@@ -31,6 +31,41 @@ class Found:
     def photos(self) -> tuple[Photo, ...]:
         """Photos that questions are asked on."""
         return tuple(dict.fromkeys(r.image for r in self.records if r.image is not None))
+
+
+class Faults:
+    """What is wrong with a benchmark's rows; of photos that do not decode, some may be let go.
+
+    Args:
+        allowed: So many rows are left out for a photo that does not decode, and no more.
+    """
+
+    def __init__(self, allowed: int) -> None:
+        self.found: list[str] = []
+        self.unreadable: list[str] = []
+        self._allowed = allowed
+
+    def note(self, where: str, error: DataError) -> None:
+        """A row that cannot be used."""
+        self.found.append(f"{where}: {error}")
+        if isinstance(error, PhotoError):
+            self.unreadable.append(self.found[-1])
+
+    def settle(self) -> None:
+        """Go on, if all that is left out are photos that may be.
+
+        Raises:
+            DataError: With all faults, and how to go on where photos are the only one.
+        """
+        photos = len(self.unreadable)
+        if len(self.found) > photos:
+            raise DataError(*first_faults(self.found))
+        if photos > self._allowed:
+            raise DataError(
+                *first_faults(self.found),
+                f"expected at most {self._allowed} photos that do not decode, got {photos}; "
+                f"replace them, or leave their rows out with --set unreadable={photos}",
+            )
 
 
 def split_files(folder: Path, benchmark: str) -> dict[str, list[Path]]:

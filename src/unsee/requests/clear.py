@@ -36,10 +36,11 @@ from unsee.data.clear import (
 )
 from unsee.data.people import Person
 from unsee.data.records import Record
-from unsee.errors import DataError, first_faults
+from unsee.errors import DataError
 from unsee.metrics.answers import normalise
 from unsee.requests.albums import SIDES, Sides
 from unsee.requests.benchmarks import (
+    Faults,
     Found,
     person,
     refuse_incomplete,
@@ -54,12 +55,13 @@ _SPELT = re.compile(r"forget_?(\d{1,2})")
 _NO_OTHER_PHOTOS = "CLEAR has no other photos of them"
 
 
-def read_clear(folder: Path, split: str) -> Sides:
+def read_clear(folder: Path, split: str, faults: Faults) -> Sides:
     """The people of a split, of its counterpart, and the real ones where they are there.
 
     Args:
         folder: See `split_files`.
         split: `forget01`, `forget05` or `forget10`; `forget_5` means `forget05`.
+        faults: Gets a line for each row that cannot be used.
 
     Raises:
         ConfigError: If the folder has no such split; the message lists those there are.
@@ -74,7 +76,6 @@ def read_clear(folder: Path, split: str) -> Sides:
     counterpart = f"retain{100 - int(split.removeprefix('forget')):02d}"
     refuse_incomplete(where, split, list(splits), [counterpart])
     left_out: dict[str, str] = {}
-    faults: list[str] = []
     people: dict[str, Sequence[Person]] = dict.fromkeys(SIDES, ())
     for side, name in (("forget", split), ("retain", counterpart)):
         found = _read_people(splits[name], faults, named=side == "forget")
@@ -89,8 +90,7 @@ def read_clear(folder: Path, split: str) -> Sides:
     people["general"] = [
         replace(person(key, one.name, one), held_out=one.photos()) for key, one in world.items()
     ]
-    if faults:
-        raise DataError(*first_faults(faults))
+    faults.settle()
     used = {split, counterpart, f"{split}+tofu", f"{counterpart}+tofu", FACES, WORLD}
     left_out |= {name: "the request does not name it" for name in splits if name not in used}
     return Sides(
@@ -102,7 +102,7 @@ def read_clear(folder: Path, split: str) -> Sides:
     )
 
 
-def _read_people(files: Iterable[Path], faults: list[str], *, named: bool) -> dict[str, Found]:
+def _read_people(files: Iterable[Path], faults: Faults, *, named: bool) -> dict[str, Found]:
     """People by name; a photo without one is nobody's but its own."""
     found: dict[str, Found] = {}
     for path in files:
@@ -111,14 +111,14 @@ def _read_people(files: Iterable[Path], faults: list[str], *, named: bool) -> di
             try:
                 records = photo_records(row, place, alone)
             except DataError as error:
-                faults.append(f"{path}: row {place.number}: {error}")
+                faults.note(f"{path}: row {place.number}", error)
                 continue
             name = records[0].subject
             found.setdefault(name, Found(name)).records += records
     return found
 
 
-def _read_text(files: Iterable[Path], faults: list[str]) -> list[tuple[str, str]]:
+def _read_text(files: Iterable[Path], faults: Faults) -> list[tuple[str, str]]:
     """Text-only questions and answers, in their order."""
     texts = []
     for path in files:
@@ -126,7 +126,7 @@ def _read_text(files: Iterable[Path], faults: list[str]) -> list[tuple[str, str]
             try:
                 texts.append(question_and_answer(row))
             except DataError as error:
-                faults.append(f"{path}: row {place.number}: {error}")
+                faults.note(f"{path}: row {place.number}", error)
     return texts
 
 
@@ -147,7 +147,7 @@ def _add_text(found: Mapping[str, Found], asked: Sequence[tuple[str, str]]) -> i
 
 
 def _read_options(
-    files: Iterable[Path], faults: list[str], left_out: dict[str, str], *, by_answer: bool
+    files: Iterable[Path], faults: Faults, left_out: dict[str, str], *, by_answer: bool
 ) -> dict[str, Found]:
     """Questions with options by the person who is the answer, or each on its own."""
     found: dict[str, Found] = {}
@@ -160,7 +160,7 @@ def _read_options(
             try:
                 records = option_records(row, place, str(name))
             except DataError as error:
-                faults.append(f"{path}: row {place.number}: {error}")
+                faults.note(f"{path}: row {place.number}", error)
                 continue
             if records:
                 found.setdefault(str(name), Found(str(name))).records += records

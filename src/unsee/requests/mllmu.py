@@ -25,9 +25,10 @@ from typing import Any
 from unsee.data.jsonl import text_fault
 from unsee.data.mllmu import NAME, read_places, row_records
 from unsee.data.people import Person
-from unsee.errors import DataError, first_faults
+from unsee.errors import DataError
 from unsee.requests.albums import SIDES, Sides, folded
 from unsee.requests.benchmarks import (
+    Faults,
     Found,
     person,
     refuse_incomplete,
@@ -41,13 +42,14 @@ CELEBRITIES = "Retain_Set"
 _FORGET = re.compile(r"forget_(\w+)")
 
 
-def read_mllmu(folder: Path, split: str) -> Sides:
+def read_mllmu(folder: Path, split: str, faults: Faults) -> Sides:
     """The people of a split, of its counterpart, and of the test sets where they are there.
 
     Args:
         folder: See `split_files`.
         split: `forget_5`, `forget_10` or `forget_15`, or another `forget_NAME` that has a
             `retain_NAME`.
+        faults: Gets a line for each row that cannot be used.
 
     Raises:
         ConfigError: If the folder has no such split; the message lists those there are.
@@ -59,13 +61,11 @@ def read_mllmu(folder: Path, split: str) -> Sides:
     refuse_unknown(where, split, list(splits), offered, "forget_5.parquet")
     counterpart = _counterpart(split)
     refuse_incomplete(where, split, list(splits), [counterpart])
-    faults: list[str] = []
     forget = _read(splits[split], faults)
     retain = _read(splits[counterpart], faults)
     test = _read(splits.get(TEST_SET, ()), faults, only={*forget, *retain})
     known = _read(splits.get(CELEBRITIES, ()), faults)
-    if faults:
-        raise DataError(*first_faults(faults))
+    faults.settle()
     names = told_apart({**forget, **retain})
     people: dict[str, Sequence[Person]] = dict.fromkeys(SIDES, ())
     for side, found in (("forget", forget), ("retain", retain)):
@@ -99,7 +99,7 @@ def _counterpart(split: str) -> str:
 
 
 def _read(
-    files: Sequence[Path], faults: list[str], *, only: Set[str] | None = None
+    files: Sequence[Path], faults: Faults, *, only: Set[str] | None = None
 ) -> dict[str, Found]:
     """People by ID; with `only`, those alone, and their questions on photos alone."""
     found: dict[str, Found] = {}
@@ -110,7 +110,7 @@ def _read(
             try:
                 records = row_records(row, place=place)
             except DataError as error:
-                faults.append(f"{path}: row {place.number}: {error}")
+                faults.note(f"{path}: row {place.number}", error)
                 continue
             key = next((r.subject for r in records if r.subject), f"{path.stem} row {place.number}")
             found.setdefault(key, Found(_biography_name(row) or key)).records += records

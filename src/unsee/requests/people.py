@@ -148,6 +148,7 @@ def from_people(
             "probes": [asdict(p) for p in probes],
             "not_measurable": not_measurable,
             **({"left_out": dict(sides.left_out)} if sides.left_out else {}),
+            **({"unreadable": list(sides.unreadable)} if sides.unreadable else {}),
         },
     )
 

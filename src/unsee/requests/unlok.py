@@ -23,29 +23,30 @@ from pathlib import Path
 
 from unsee.data.people import Person
 from unsee.data.unlok import NAME, Entry, find_photo, photo_homes, read_entries
-from unsee.errors import ConfigError, DataError, first_faults
+from unsee.errors import ConfigError, DataError
 from unsee.registry import nearest
 from unsee.requests.albums import SIDES, Sides
+from unsee.requests.benchmarks import Faults
 
 
-def read_unlok(path: Path, split: str) -> Sides:
+def read_unlok(path: Path, split: str, faults: Faults) -> Sides:
     """The questions named, and all others on other photos.
 
     Args:
         path: The JSON file or its folder; the photos lie there or in subfolders.
         split: `id` of each question to forget, parted by commas.
+        faults: Gets a line for each row that cannot be used.
 
     Raises:
         ConfigError: If there is no such question.
         DataError: If the file or a photo cannot be used; with the faults of all rows.
     """
     where = f"unlok:{path}"
-    faults: list[str] = []
-    entries = read_entries(path, faults)
+    entries = read_entries(path, faults.found)
     known = {entry.key for _, entry in entries}
     wanted = [key.strip() for key in split.split(",")]
     for key in wanted:
-        if key not in known and not faults:
+        if key not in known and not faults.found:
             raise ConfigError(f"{where}#{split}: no question {key!r}; {_nearest(key, known)}")
     forget = [(place, entry) for place, entry in entries if entry.key in wanted]
     taken = {entry.image for _, entry in forget}
@@ -63,8 +64,7 @@ def read_unlok(path: Path, split: str) -> Sides:
         for image, name in images.items()
         for person in _on_photos([e for e in retain if e[1].image == image], name, homes, faults)
     ]
-    if faults:
-        raise DataError(*first_faults(faults))
+    faults.settle()
     left_out = {"rephrased": "rephrased photos and neighbour photos are attacks and controls"}
     if dropped := len(entries) - len(forget) - len(retain):
         left_out["same photo"] = f"{dropped} other questions on a photo of those to forget"
@@ -86,14 +86,14 @@ def read_unlok(path: Path, split: str) -> Sides:
 
 
 def _on_photos(
-    entries: Sequence[tuple[str, Entry]], name: str, homes: Sequence[Path], faults: list[str]
+    entries: Sequence[tuple[str, Entry]], name: str, homes: Sequence[Path], faults: Faults
 ) -> Iterable[Person]:
     """The entries of one photo as one subject; none if the photo cannot be used."""
     place, first = entries[0]
     try:
         photo = find_photo(homes, first.image)
     except DataError as error:
-        faults.append(f"{place}: {error}")
+        faults.note(place, error)
         return
     records = [record for _, entry in entries for record in entry.records(photo)]
     others = [record for _, entry in entries for record in entry.asked_only(photo)]

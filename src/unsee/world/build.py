@@ -144,7 +144,7 @@ def _one_cycle(step: int, steps: int, warm: float = 0.15) -> float:
     return 0.5 * (1 + math.cos(math.pi * (done - warm) / (1 - warm)))
 
 
-def _loop(
+def loop(
     modules: nn.Module,
     groups: list[dict],
     steps: int,
@@ -153,7 +153,17 @@ def _loop(
     recipe: Recipe,
     report: Callable[[int, float], None],
 ) -> None:
-    """Adam with one cycle; a checkpoint holds weights and moments, so resuming is exact."""
+    """Adam with one cycle; a checkpoint holds weights and moments, so resuming is exact.
+
+    Args:
+        modules: All that a checkpoint holds.
+        groups: What is trained, each group with its peak learning rate.
+        steps: Of the cycle.
+        loss_of: The loss of a step, given its number.
+        checkpoint: Written to, and gone on from where it is there.
+        recipe: Precision, and how often a checkpoint is written.
+        report: Told steps done and the loss.
+    """
     parameters = [p for group in groups for p in group["params"]]
     peaks = [group["lr"] for group in groups]
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
@@ -226,7 +236,7 @@ def train_tower(
         return heads.loss(patches, levels_of(pictures))
 
     parameters = [p for p in both.parameters() if p.requires_grad]
-    _loop(
+    loop(
         both,
         [{"params": parameters, "lr": recipe.tower_lr}],
         recipe.tower_steps,
@@ -304,7 +314,7 @@ def train_model(
         {"params": [p for p in vision if p.requires_grad], "lr": recipe.vision_lr},
         {"params": [*rest, *heads.parameters()], "lr": recipe.lr},
     ]
-    _loop(
+    loop(
         nn.ModuleDict({"model": model, "heads": heads}),
         groups,
         recipe.steps,

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 import unsee
-from unsee.artifacts import atomic_write_json, cache_folder, refuse_file
+from unsee.artifacts import atomic_write_json, cache_folder, locked, refuse_file
 from unsee.data.world import CARD, WORLD, World
 from unsee.errors import ConfigError
 from unsee.processes import side_by_side
@@ -119,7 +119,8 @@ def make_world(
         progress: Called with (stage, step, steps) after each step.
 
     Raises:
-        ArtifactError: If the folder is a file.
+        ArtifactError: If the folder is a file or cannot be written to, or another process works
+            in it.
         ConfigError: If the folder holds a finished world, or the family is unknown or not made
             for photographs.
         DataError: If `people` or `strangers` cannot be used.
@@ -139,11 +140,26 @@ def make_world(
         raise ConfigError(f"{folder}: holds a world already; choose another --out or remove it")
     source = _source(folder, people, strangers, seed)
     recipe = recipe or Recipe()
-    if people is not None:
-        # It will hold photos of people.
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with locked(folder):
+        if people is not None:
+            # It will hold photos of people.
+            folder.chmod(0o700)
+        table = world_table(family, source, command, recipe)
+        _write(folder, architecture, source, recipe, table, progress)
+    return folder
+
+
+def _write(
+    folder: Path,
+    architecture: Architecture,
+    source: Source,
+    recipe: Recipe,
+    table: dict[str, Any],
+    progress: Progress | None,
+) -> None:
+    """Train what is not trained yet, and write the world; its table comes last."""
     work = folder / ".build"
-    settings = {"family": family, "seed": seed, "recipe": recipe.__dict__} | source.marks()
+    settings = {name: table[name] for name in ("family", "seed", "recipe")} | source.marks()
     _same_build(work, settings)
 
     def report(stage: str, step: int, steps: int, loss: float) -> None:
@@ -160,13 +176,11 @@ def make_world(
         model, processor = train_model(architecture, work, source, recipe, report, gold=gold)
         save_model(model, processor, folder / name)
     write_data(folder, source)
-    table = world_table(family, source, command, recipe)
-    if people is not None:
-        world = World(folder=folder, table=table, people=tuple(table["people"]))
+    world = World(folder=folder, table=table, people=tuple(table["people"]))
+    if world.photographed:
         atomic_write_json(folder / CARD, measure(world, progress))
     atomic_write_json(folder / WORLD, table)
     shutil.rmtree(work)
-    return folder
 
 
 def _train_alone(

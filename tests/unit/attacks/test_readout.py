@@ -73,6 +73,12 @@ def test_short_lists_are_left_out_where_chance_would_be_high(
     np.testing.assert_array_equal(success[2], [1, nan, nan, nan])
     # One look a list, whatever the number of budgets.
     assert len(calls) == 2
+    # Others are looked at anew, and no answer of the first ones is taken for theirs.
+    others = [many[2], many[0]]
+    np.testing.assert_array_equal(tries[0].read(tiny_vlm, others).success, [1, 1])
+    assert len(calls) == 3
+    np.testing.assert_array_equal(tries[0].read(tiny_vlm, asked).success, [1, 1, nan, nan])
+    assert len(calls) == 5
 
 
 @pytest.mark.parametrize("name", READOUTS)

@@ -164,5 +164,6 @@ def test_replies_under_other_lessons_are_told_apart(tiny_vlm, small_split):
 
 def test_costly_variants_are_run_only_by_name():
     usual = set(attacks_named("all"))
-    assert {name for name in usual if name.startswith("relearning")} == {"relearning"}
+    trained = {name for name in usual if name.startswith("relearning")}
+    assert trained == {"relearning", "relearning_picked"}
     assert set(attacks_named("all,relearning_full")) == usual | {"relearning_full"}

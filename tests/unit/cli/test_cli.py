@@ -157,8 +157,16 @@ BARE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("environment", [{"LC_ALL": "C"}, PLAIN, BARE])
-def test_a_terminal_that_knows_only_ascii(environment):
+@pytest.mark.parametrize(
+    ("environment", "start"),
+    [
+        ({"LC_ALL": "C"}, b"unsee: people/"),
+        (PLAIN, b"unsee: people/"),
+        # What Python could not read there, tokenizers and safetensors cannot open either.
+        (BARE, b"unsee: subject: expected UTF-8, got 'people/\\udcc3\\udc85se "),
+    ],
+)
+def test_a_terminal_that_knows_only_ascii(environment, start):
     words = ["forget", "m", "--subject", "people/Åse 🦊", "--dry-run"]
     script = "from unsee.cli import main; main()"
     base = {key: value for key, value in os.environ.items() if not key.startswith(("LC_", "LANG"))}
@@ -167,7 +175,7 @@ def test_a_terminal_that_knows_only_ascii(environment):
         check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (2, b"")
-    assert done.stderr.startswith(b"unsee: people/")
+    assert done.stderr.startswith(start)
     assert done.stderr.count(b"\n") == 1
 
 
@@ -183,6 +191,17 @@ def test_a_name_that_the_terminal_cannot_show_is_escaped(monkeypatch):
 def test_a_command_of_undecodable_bytes_can_be_written_down(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["unsee", "ask", "\udcc3\udc85se", "\udcff"])
     assert command_line().encode() == "unsee ask 'Åse' '\ufffd'".encode()
+
+
+@pytest.mark.parametrize("flag", ["--artifact", "--out", "--retain", "--subject"])
+def test_words_that_no_file_could_hold_are_refused_first(flag):
+    words = ["audit", "no/such/model", flag, "runs/\udcff"]
+    result = CliRunner().invoke(app, words)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == (
+        f"unsee: {flag.strip('-')}: expected UTF-8, got 'runs/\\udcff'; rename it, or set a UTF-8 "
+        "locale such as LC_ALL=C.UTF-8\n"
+    )
 
 
 def test_a_clock_that_jumps_back_leaves_progress_and_time_left_as_they_are(monkeypatch, capsys):
@@ -206,6 +225,11 @@ def test_a_clock_that_jumps_back_leaves_progress_and_time_left_as_they_are(monke
             "--attacks ',': expected all, or names out of blur, collage, colour, ",
         ),
         (["--control", "runs/x"], "--control shows the power of attacks; give --attacks too"),
+        (["--budget", "5"], "--budget is for attacks; give --attacks too"),
+        (
+            ["--attacks", "all", "--budget", "-1"],
+            "--budget -1: expected minutes above 0; give more",
+        ),
     ],
 )
 def test_attacks_are_checked_before_a_model_is_opened(words, message):

@@ -162,3 +162,19 @@ def test_template_that_does_not_continue_its_prompt():
     processor = template(lambda question, answer: f"{question} B: {answer}")
     with pytest.raises(LayoutError, match="to begin with its generation prompt"):
         answer_text(processor, TEXT, prompt(processor, TEXT))
+
+
+@pytest.mark.parametrize(
+    ("text", "got"),
+    [
+        (None, "Cannot use apply_chat_template because this processor does not have a chat templ"),
+        ("{% if %}", "Expected an expression, got 'end of statement block'; give the model's fold"),
+        ("{{ raise_exception('no photos') }}", "no photos; give the model's folder another chat_"),
+    ],
+)
+def test_a_template_that_is_missing_or_broken_is_one_line(tiny_vlm, text, got):
+    tiny_vlm.processor.chat_template = text
+    with pytest.raises(LayoutError) as caught:
+        prompt(tiny_vlm.processor, TEXT)
+    start = "chat template: expected one that writes down a conversation, got "
+    assert str(caught.value).startswith(start + got)

@@ -116,3 +116,17 @@ def test_reading_holds_a_row_group_and_not_the_file(tmp_path):
     assert len(set(photos)) == 40
     assert peak < 16 << 20
     assert len(photos[39].read()) == len(png(0)) + (1 << 20)
+
+
+def test_text_that_is_not_utf_8(tmp_path):
+    path = tmp_path / "a.parquet"
+    texts = pa.array([b"Z\xc3\xbcrich", b"Z\xfcrich"], pa.binary()).view(pa.string())
+    pq.write_table(pa.table({"a": texts}), path)
+    rows = read_rows(path, "B", {"": ("a",)}, batch_size=1)
+    assert next(rows)[1] == {"a": "Zürich"}
+    with pytest.raises(DataError) as caught:
+        next(rows)
+    assert str(caught.value).startswith(
+        f"{path}: row 2 or one of the 1 from there: expected UTF-8 text, got 'utf-8' codec can't "
+    )
+    assert str(caught.value).endswith("; write the file again as UTF-8")

@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 from PIL import Image
@@ -128,6 +129,27 @@ def test_all_faults_of_a_folder_at_once_with_file_and_line(tmp_path):
         "stray.txt: expected a subfolder a person, got a file",
     ):
         assert fault in message
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        (
+            b"jan\xe9",
+            r"expected a folder name in UTF-8 without control characters, got 'jan\udce9'; rena",
+        ),
+        (
+            b"jane\ndoe",
+            r"got 'jane\ndoe'; rename it, or set a UTF-8 locale such as LC_ALL=C.UTF-8",
+        ),
+        (b"_-_", r"_-_: expected a name, got '_-_'; rename it after the person"),
+    ],
+)
+def test_a_folder_whose_name_is_nobodys(tmp_path, name, fault):
+    add(tmp_path / os.fsdecode(name), "a.png")
+    with pytest.raises(DataError) as caught:
+        read_people(tmp_path)
+    assert fault in str(caught.value)
 
 
 def test_unknown_question_field(tmp_path):

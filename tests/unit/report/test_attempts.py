@@ -2,7 +2,7 @@
 
 import pytest
 
-from unsee.report import html, markdown
+from unsee.report import html, markdown, plots
 from unsee.report.attempts import attempts
 
 
@@ -48,6 +48,39 @@ def test_without_attacks_a_report_says_what_it_said(sample, report_of):
     assert not any("ttack" in sentence for sentence in verdict.because)
     assert "## Attempts" not in markdown.render(report_of(sample()))
     assert "Attempts to bring it back" not in html.render(report_of(sample()))
+
+
+def test_attacks_that_were_not_run_alike_are_named_together(attacked, report_of):
+    late = {"not_scored": "the budget of 5 minutes leaves no time"}
+    data = attacked(crop=late, turns={"not_scored": "prompts hold one turn"}, blur=late)
+    assert report_of(data).verdict.not_run[-2:] == [
+        "Attacks crop, blur: not run, since the budget of 5 minutes leaves no time.",
+        "Attack turns: not run, since prompts hold one turn.",
+    ]
+
+
+def test_growing_budgets_are_curves(attacked, report_of):
+    data = attacked(
+        relearning=cell(0.4, group="relearning") | {"tries": {"5%": 0.1, "20%": 0.4}},
+        crop=cell(0.4, group="images") | {"tries": {"middle": 0.1, "anywhere": 0.4}},
+        merge=cell(0.4, group="weights") | {"tries": {"0.5 of base": 0.4}},
+        blur={"not_scored": "the budget of 5 minutes leaves no time"},
+    )
+    for model, last in (("base", 1.0), ("gold", 0.02)):
+        data["models"][model]["attacks"]["relearning"]["tries"] = {"5%": 0.0, "20%": last}
+    (curve,) = plots.curves(report_of(data))
+    assert (curve.name, curve.budgets) == ("relearning", ("0", "5%", "20%"))
+    assert curve.shares == {
+        "base": (0.01, 0.0, 1.0),
+        "erased": (0.01, 0.1, 0.4),
+        "gold": (0.01, 0.0, 0.02),
+    }
+    page = html.render(report_of(data))
+    assert page.count("Answers brought back against the budget") == 1
+    del data["models"]["erased"]["attacks"]["relearning"]["tries"]["20%"]
+    # A model without one of the points has no line; without two points there is no curve.
+    (curve,) = plots.curves(report_of(data))
+    assert list(curve.shares) == ["base", "gold"]
 
 
 def test_what_was_found_and_what_was_not_is_said(attacked, report_of):

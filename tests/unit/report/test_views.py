@@ -147,6 +147,19 @@ def test_without_gold_the_stranger_floor_is_named(sample, report_of):
     assert "Answers on photos of strangers stand in for it" in page
 
 
+@pytest.mark.parametrize("render", [markdown.render, html.render])
+def test_how_far_other_answers_moved_is_shown_in_nats(render, sample, report_of):
+    data = sample()
+    assert "How far other answers moved" not in render(report_of(data))
+    cell = {"value": 2.5, "ci": [0.125, 3.0], "n": 1200}
+    data["models"]["erased"]["kl_to_base"] = {"retain_unseen": cell}
+    page = render(report_of(data))
+    assert "How far other answers moved" in page
+    assert "2.5 (0.125 to 3)" in page
+    assert "250.0\N{NO-BREAK SPACE}%" not in page
+    assert "250.0 %" not in page
+
+
 def test_not_scored_is_never_shown_as_a_number(sample, report_of):
     data = sample()
     data["models"]["erased"]["scores"]["forget_unseen"]["accuracy"] = {"not_scored": "no photos"}

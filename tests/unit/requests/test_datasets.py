@@ -165,6 +165,65 @@ def test_all_faults_of_all_files_at_once(benchmark):
     assert second.startswith(f"{benchmark}/retain_95.parquet: row 2: ID '002': Mask_Task[0]: Type")
 
 
+def broken(number, name, **changes):
+    return person(number, name, image={"bytes": b"x", "path": ""}, **changes)
+
+
+def test_photos_that_do_not_decode_are_counted_listed_and_bounded(benchmark):
+    rows = [person(1, "Q"), broken(2, "R"), broken(3, "S")]
+    write_rows(benchmark / "retain_95.parquet", rows)
+    reference = f"mllmu:{benchmark}#forget_5"
+    with pytest.raises(DataError) as caught:
+        read_dataset(reference, unreadable=1)
+    first, second, bound = caught.value.args
+    assert first.startswith(f"{benchmark}/retain_95.parquet: row 2: ID '002': image 0: photo ")
+    assert second.startswith(f"{benchmark}/retain_95.parquet: row 3: ")
+    assert bound == (
+        "expected at most 1 photos that do not decode, got 2; replace them, or leave their rows "
+        "out with --set unreadable=2"
+    )
+    sides = read_dataset(reference, unreadable=2)
+    assert [one.name for one in sides.people["retain"]] == ["Q"]
+    assert sides.unreadable == (first, second)
+    bad = [{"Question": "Q", "Ground_Truth": "A", "Type": "Image"}]
+    write_rows(benchmark / "retain_95.parquet", [*rows, broken(4, "T", Mask_Task=bad)])
+    with pytest.raises(DataError) as caught:
+        read_dataset(reference, unreadable=9)
+    assert len(caught.value.args) == 3
+    assert "image 0: photo " in caught.value.args[2]
+    assert caught.value.args[2].endswith("expected Image_Textual or Pure_Text, got 'Image'")
+
+
+def test_a_split_of_which_nobody_is_left(benchmark):
+    path = benchmark / "forget_5.parquet"
+    nobody = (
+        f"mllmu:{benchmark}#forget_5: expected somebody to forget, got no row that can be used; "
+        "choose another split, or copy the files again"
+    )
+    pq.write_table(pq.read_table(path).slice(0, 0), path)
+    with pytest.raises(DataError) as caught:
+        read_dataset(f"mllmu:{benchmark}#forget_5")
+    assert str(caught.value) == nobody
+    write_rows(path, [broken(9, "P")])
+    with pytest.raises(DataError) as caught:
+        read_dataset(f"mllmu:{benchmark}#forget_5", unreadable=1)
+    assert str(caught.value) == nobody
+
+
+def test_options_whose_letters_leave_one_out(benchmark):
+    options = {"A": "Oslo", "B": None, "C": "Bern", "D": "Kyiv"}
+    asked = {"Question": "Where?", "Options": options, "Correct_Answer": "A"}
+    tasks = {"Image_Textual_Questions": [asked], "Pure_Text_Questions": []}
+    write_rows(benchmark / "forget_5.parquet", [person(9, "P", Classification_Task=tasks)])
+    with pytest.raises(DataError) as caught:
+        read_dataset(f"mllmu:{benchmark}#forget_5")
+    assert str(caught.value) == (
+        f"{benchmark}/forget_5.parquet: row 1: ID '009': "
+        "Classification_Task.Image_Textual_Questions[0]: Options: expected letters from A on, "
+        "got A, C, D"
+    )
+
+
 @pytest.mark.parametrize(
     ("reference", "fault"),
     [

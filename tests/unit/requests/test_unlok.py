@@ -134,6 +134,8 @@ def test_a_photo_that_does_not_decode(benchmark):
     (benchmark / "000000000042.jpg").write_bytes(b"x")
     with pytest.raises(DataError, match=r"row 1: .*042\.jpg: expected a readable jpg, png, webp"):
         read_dataset(f"unlok:{benchmark}#12")
+    sides = read_dataset(f"unlok:{benchmark}#12", unreadable=1)
+    assert len(sides.unreadable) == 1
 
 
 @pytest.mark.parametrize(

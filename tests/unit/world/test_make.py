@@ -1,11 +1,13 @@
 import json
 import multiprocessing
+import os
 import shutil
 
 import pytest
 import torch
 
-from unsee.errors import ConfigError, UnseeError
+from unsee.artifacts import locked
+from unsee.errors import ArtifactError, ConfigError, UnseeError
 
 # The package exports a function of the module's name, which hides the module.
 from unsee.world import make as making
@@ -204,6 +206,17 @@ def test_base_and_gold_made_side_by_side_are_those_made_one_after_the_other(
     for model in ("base", "gold"):
         files = [folder / model / "model.safetensors" for folder in (one, two)]
         assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_two_processes_do_not_make_one_world(tmp_path, trained, written):
+    folder = tmp_path / "world"
+    mine = rf"{folder}: process {os.getpid()} has worked in it since .*; wait for it, or give ano"
+    with locked(folder), pytest.raises(ArtifactError, match=mine):
+        making.make_world(folder)
+    assert trained == []
+    assert not folder.exists()
+    making.make_world(folder)
+    assert {path.name for path in folder.iterdir()} == {"base", "gold", "people", "world.json"}
 
 
 def test_a_finished_world_is_not_made_again(tmp_path, trained, written):
