@@ -7,7 +7,7 @@ The first tries settings of each objective on development people, as many trials
 writes the best into `recipes/world-NAME.toml`. The second makes the runs of `recipes/unlok.toml`
 that are not there yet, audits each under the attacks of the paper that there are, and writes
 `docs/results/unlok-matrix.{json,md}`; `--collect` only writes, and names the rows that are missing.
-All that is finished is kept, in `runs/tune` and beside the runs.
+All that is finished is kept, in `runs/tune/unlok` and beside the runs.
 """
 
 import argparse
@@ -43,7 +43,7 @@ from unsee.tune import TUNING, tune
 
 RESULT = Path("docs/results/unlok-matrix.json")
 RECIPE = Path("recipes/unlok.toml")
-TRIED = Path("runs/tune")
+TRIED = Path("runs/tune/unlok")
 COMMAND = "python benchmarks/unlok_matrix.py"
 MODEL = "world:llava"
 OBJECTIVES = (

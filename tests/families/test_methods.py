@@ -9,6 +9,7 @@ from unsee.methods.kuda import KUDA
 from unsee.methods.kvw import KVW
 from unsee.methods.manu import MANU
 from unsee.methods.sineproject import SineProject
+from unsee.methods.unlok import MaxEntropy
 from unsee.train import may_change, train
 
 FEW = {
@@ -28,6 +29,7 @@ SURGERY = {
 TRAINED = {
     "icu": ICU.model_validate(FEW | {"pool": 3, "stop_margin": -1e3}),
     "kuda": KUDA.model_validate(FEW | {"window": 1, "facts": 2, "keys": 3}),
+    "max_entropy": MaxEntropy.model_validate(FEW),
     "sineproject": SineProject.model_validate(FEW | {"parts": ()}),
 }
 
