@@ -5,7 +5,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from unsee.audit.drift import compare, drift_cells, kept_answers, with_drift
+from unsee.audit.drift import ANSWERS, compare, drift_cells, kept_answers, with_drift
 from unsee.audit.scoring import Scored
 from unsee.data.collate import encode
 from unsee.data.records import Record
@@ -84,6 +84,13 @@ def test_open_questions_of_sets_to_keep_alone():
         "retain_seen": {0: seen[0]},
     }
     assert kept_answers(sets, "both") == {"retain_seen": {0: seen[0]}}
+
+
+def test_long_sets_are_thinned_evenly():
+    rows = [Record("Jane", None, f"Question {n}?", "yes") for n in range(4 * ANSWERS)]
+    (found,) = kept_answers({"general": rows}, "visual").values()
+    assert list(found) == list(range(0, 4 * ANSWERS, 4))
+    assert all(record is rows[row] for row, record in found.items())
 
 
 def test_cells_are_means_with_intervals_by_person(tiny_vlm):
