@@ -43,8 +43,8 @@ def test_trials_differ_are_judged_on_both_and_leave_the_model_alone(knowing, ask
 
 def test_the_first_trial_is_the_methods_own_defaults(knowing, asked, tmp_path, monkeypatch):
     tuned = tune(knowing, asked, method=GradDiff, fixed=FIXED, trials=1, out=tmp_path / "own")
-    own = GradDiff()
-    assert settings_of(tuned) == [{"lr": own.lr, "retain_weight": own.retain_weight}]
+    own = {name: GradDiff.model_fields[name].default for name in ("lr", "retain_weight")}
+    assert settings_of(tuned) == [own]
     monkeypatch.setattr(GradDiff, "space", {"lr": Span(1e-4, 1e-3), "steps": (1, 2, 3)})
     fixed = {"variants": 2, "checkpoint_every": 0}
     tuned = tune(knowing, asked, method=GradDiff, fixed=fixed, trials=1, out=tmp_path / "outside")
