@@ -4,9 +4,9 @@
 
 Each method is tuned by `unsee tune`, in a folder of its own under runs/tune; a method that is done
 is not run again, and one that was interrupted goes on. The recipe of the best trial goes to
-recipes/world-METHOD.toml, which `recipes/world.toml` compares on people nobody tried anything on;
-every trial goes to docs/results/tuning.json; with `--collect` nothing is run, and what is done is
-written down. GradDiff has a script of its own.
+recipes/world-METHOD.toml (VKD's to world-vkd-tuned.toml), which `recipes/world.toml` compares on
+people nobody tried anything on; every trial goes to docs/results/tuning.json. With `--collect`
+nothing is run, and what is done is written down. GradDiff has a script of its own.
 """
 
 import argparse
@@ -38,6 +38,8 @@ METHODS = (
     "manu",
     "kvw",
 )
+# VKD's defaults have a recipe too.
+RECIPES = {"vkd": "world-vkd-tuned"}
 FOLDER = Path("runs/tune")
 RESULT = Path("docs/results/tuning.json")
 
@@ -126,7 +128,9 @@ def main() -> None:
                 rows[method] = row(method, tuned)
                 text = (FOLDER / method / "recipe.toml").read_text(encoding="utf-8")
                 text = text.replace("\n\n[method]", '\nsubject = "world:A"\n\n[method]')
-                Path(f"recipes/world-{method}.toml").write_text(text, encoding="utf-8")
+                Path(f"recipes/{RECIPES.get(method, f'world-{method}')}.toml").write_text(
+                    text, encoding="utf-8"
+                )
     missing = [method for method in METHODS if method not in rows]
     content = {
         "command": "python benchmarks/tuning.py",
