@@ -14,7 +14,7 @@ Kept in `runs/visual-gold`; writes `docs/results/visual-gold.{json,md}`.
 
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -130,7 +130,7 @@ def right(vlm: VLM, records: list[Record]) -> list[float]:
 def look(vlm: VLM, split: Split) -> dict[str, Any]:
     """Everything that is asked and read of one model on one draw: scores of single questions."""
     asked = [r for r in split.audit["forget_unseen"] if r.form == "open"]
-    scores = {"asked": right(vlm, asked)}
+    scores: dict[str, Sequence[float | None]] = {"asked": right(vlm, asked)}
     for name in KEPT:
         scores[name] = right(vlm, [r for r in split.audit[name] if r.form == "open"])
     for name in READ:
