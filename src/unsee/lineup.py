@@ -8,7 +8,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from unsee.cells import SYSTEM_PROMPT, Cell, run_cell
 from unsee.errors import ConfigError, DataError
@@ -79,6 +79,14 @@ class Comparison(Settings):
     rows: dict[str, Row] = Field(min_length=1)
     out: str = "runs/compare"
     results: str | None = None
+
+    @field_validator("rows")
+    @classmethod
+    def _can_be_picked(cls, rows: dict[str, Row]) -> dict[str, Row]:
+        for name in rows:
+            if "," in name:
+                raise ValueError(f"expected names without a comma, which --rows parts at: {name!r}")
+        return rows
 
     @model_validator(mode="after")
     def _pairs(self) -> "Comparison":

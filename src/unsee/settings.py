@@ -8,9 +8,9 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Annotated, Any, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from unsee.errors import ConfigError
 from unsee.registry import nearest
@@ -35,6 +35,20 @@ class Span:
 
 # Where `unsee tune` looks: a span, or the values themselves.
 Space = Mapping[str, Span | tuple[Any, ...]]
+
+
+# Where a text holds the question that it stands around.
+QUESTION = "{question}"
+
+
+def _hold_the_question(texts: tuple[str, ...]) -> tuple[str, ...]:
+    if not texts or any(QUESTION not in text for text in texts):
+        raise ValueError(f"expected texts with {QUESTION} in each")
+    return texts
+
+
+# Texts around a question, at least one.
+Framing = Annotated[tuple[str, ...], AfterValidator(_hold_the_question)]
 
 
 def resolve(cls: type[S], table: Mapping[str, Any], *, where: str = "") -> S:

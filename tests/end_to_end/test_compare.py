@@ -144,6 +144,7 @@ def test_the_pages_show_what_the_json_says(recipe, table):
         (('"eraser"]', '"erasure"]'), "over: expected names of other rows, got erasure"),
         (('control = "none"', ""), "expected one of control, recipe, method and over, got none"),
         (("seeds = [0, 1]", "seeds = []"), "seeds: "),
+        (("[rows.none]", '[rows."none, at all"]'), "without a comma, which --rows parts at"),
     ],
 )
 def test_a_mistake_in_the_recipe_is_one_line(recipe, tmp_path, change, line):

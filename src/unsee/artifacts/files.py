@@ -102,6 +102,18 @@ def atomic_write_json(path: str | Path, content: Any) -> None:
     atomic_write_text(path, text + "\n")
 
 
+def read_json(path: Path) -> Any:
+    """What one of our files holds.
+
+    Raises:
+        ArtifactError: If it is damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ArtifactError(f"{path}: damaged ({error}); remove it and start again") from error
+
+
 def refuse_file(folder: Path) -> None:
     """Refuse to write a run where a file is; to be called before the work, not after it.
 

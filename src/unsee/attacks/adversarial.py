@@ -130,11 +130,12 @@ class Pgd(_Adversarial):
     ) -> Iterator[tuple[Key, Photo]]:
         """Fitted a batch of photos at a time."""
         known = self._known(given)
+        halves = {name: _halves(facts, given.seed) for name, facts in known.items()}
         lessons: dict[Key, list[Record]] = {}
         for key, record in wanted.items():
-            facts = known[record.subject]
-            halves = _halves(facts, given.seed)
-            other = [f for topic, f in facts.items() if halves[topic] != halves[record.topic]]
+            own = halves[record.subject]
+            facts = known[record.subject].items()
+            other = [fact for topic, fact in facts if own[topic] != own[record.topic]]
             lessons[key] = [replace(fact, image=record.image) for fact in other[: self.facts]]
         keys = list(lessons)
         step = max(1, _ROWS_A_PASS // self.facts)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from unsee.answering import generate_answers
-from unsee.artifacts.files import atomic_write_json
+from unsee.artifacts.files import atomic_write_json, read_json
 from unsee.attacks.protocol import Attack, Detects, Given
 from unsee.attacks.relearning import Relearning, RelearningPicked
 from unsee.audit.attacking import ATTACKED_SET
@@ -98,7 +98,7 @@ def _gains(
     path = folder / f"attacker-{mark}.json" if folder is not None else None
     done: list[dict[str, Any]] = []
     if path is not None and path.exists():
-        done = json.loads(path.read_text(encoding="utf-8"))
+        done = read_json(path)
     for number, (steps, lr) in enumerate(attack.grid):
         if progress is not None:
             progress(STAGE, number, len(attack.grid))

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import torch
 
 from unsee.answering import answer_logits, generate_answers
-from unsee.artifacts.files import atomic_write_json
+from unsee.artifacts.files import atomic_write_json, read_json
 from unsee.attacks.protocol import Attack, Detects, Given, Group, Try
 from unsee.attacks.relearning import RelearningPicked
 from unsee.audit.attacking import ATTACKED_SET
@@ -198,10 +198,7 @@ def _kept(folder: Path | None, mark: str) -> dict[str, Any] | None:
     path = folder / FILE_NAME if folder is not None else None
     if path is None or not path.exists():
         return None
-    try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        return None
+    told = read_json(path)
     return told if isinstance(told, dict) and told.get("mark") == mark else None
 
 

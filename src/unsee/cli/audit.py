@@ -9,6 +9,7 @@ from unsee.cli.session import (
     Dataset,
     Debug,
     General,
+    Gold,
     Json,
     Quiet,
     RequestFile,
@@ -35,10 +36,7 @@ def audit(
     base: Annotated[
         str | None, typer.Option(help="The model before, where MODEL itself is the erased one.")
     ] = None,
-    gold: Annotated[
-        str | None,
-        typer.Option(help="A model that never knew.", show_default="the world's, if there is one"),
-    ] = None,
+    gold: Gold = None,
     subject: Annotated[
         str | None, typer.Option(help="People folder, or world:A, B, C, dev, ABC.")
     ] = None,

@@ -56,6 +56,10 @@ Dataset = Annotated[
 ]
 Retain = Annotated[str | None, typer.Option(help="Photos of other people whom the model knows.")]
 General = Annotated[str | None, typer.Option(help="Photos of strangers.")]
+Gold = Annotated[
+    str | None,
+    typer.Option(help="A model that never knew.", show_default="the world's, if there is one"),
+]
 Strangers = Annotated[
     str | None, typer.Option(help="Photos of 20 or more other strangers, to compare with.")
 ]

@@ -10,6 +10,7 @@ from unsee.cli.session import (
     Dataset,
     Debug,
     General,
+    Gold,
     Json,
     Quiet,
     RequestFile,
@@ -39,10 +40,7 @@ def tune(
     retain: Retain = None,
     general: General = None,
     strangers: Strangers = None,
-    gold: Annotated[
-        str | None,
-        typer.Option(help="A model that never knew.", show_default="the world's, if there is one"),
-    ] = None,
+    gold: Gold = None,
     trials: Annotated[int, typer.Option(min=1, help="Trials in all.")] = 20,
     questions: Annotated[int, typer.Option(min=8, help="Most open questions a set.")] = 160,
     set_: Annotated[

@@ -26,13 +26,14 @@ adapters, the texts around a question, and how y* is drawn are ours.
 """
 
 import random
+from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar
 
 import torch
-from pydantic import Field, StringConstraints, field_validator
+from pydantic import Field, StringConstraints
 from torch import Tensor
 
 from unsee.answering import answer_logits
@@ -52,14 +53,13 @@ from unsee.metrics.answers import is_unknown, normalise
 from unsee.models.hooks import captured
 from unsee.models.load import VLM
 from unsee.sampling import PairBatch, Rows
-from unsee.settings import Space, Span
+from unsee.settings import QUESTION, Framing, Space, Span
 
 # What is asked, however it is worded.
 Matter = tuple[str, str]
 # Answer tokens behind which known answers part.
 Prefixes = Set[tuple[int, ...]]
 Wordings = Mapping[Matter, Sequence[str]]
-QUESTION = "{question}"
 
 
 class _Deletion(Trained):
@@ -108,8 +108,9 @@ class _Deletion(Trained):
             retain=weighted(self.retain_weight, answers=lambda: kept_answers(vlm, batch)),
         )
 
+    @abstractmethod
     def _forget(self, vlm: VLM, batch: PairBatch, state: Any) -> dict[str, Tensor]:
-        raise NotImplementedError
+        """The forget term by its name."""
 
     def _layer(self, vlm: VLM) -> int:
         count = len(vlm.layout.language_layer_paths(vlm.model))
@@ -251,18 +252,11 @@ class InputRephrasing(_Deletion):
     """
 
     rephrasings: int = Field(1, ge=1)
-    texts: tuple[str, ...] = (
+    texts: Framing = (
         "Here is something to answer: {question}",
         "One more thing. {question}",
         "I found this on my desk this morning and wondered. {question}",
     )
-
-    @field_validator("texts")
-    @classmethod
-    def _hold_the_question(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
-        if not texts or any(QUESTION not in text for text in texts):
-            raise ValueError(f"expected texts with {QUESTION} in each")
-        return texts
 
     def prepare(self, vlm: VLM, split: Split, *, seed: int) -> tuple[int, Wordings]:
         """The seed of the draws, and the wordings of the request."""

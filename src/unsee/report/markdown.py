@@ -39,8 +39,8 @@ def render(report: Report) -> str:
         "## Other metrics",
         ORDERED if reliability() else "",
         _other_metrics(report),
-        *_drift(report),
-        *_published(report),
+        *_told("How far other answers moved", drift.ABOUT, drift.HEAD, drift.rows(report)),
+        *_told("Scores as published", published.ABOUT, published.HEAD, published.rows(report)),
         *_attempts(report),
         "## Cost",
         _table(("what", "value"), wording.cost_lines(report)),
@@ -116,20 +116,9 @@ def _other_metrics(report: Report) -> str:
     return _table(head, body)
 
 
-def _drift(report: Report) -> Iterable[str]:
-    rows = drift.rows(report)
-    if rows:
-        yield "## How far other answers moved"
-        yield _text(drift.ABOUT)
-        yield _table(drift.HEAD, rows)
-
-
-def _published(report: Report) -> Iterable[str]:
-    rows = published.rows(report)
-    if rows:
-        yield "## Scores as published"
-        yield _text(published.ABOUT)
-        yield _table(published.HEAD, rows)
+def _told(title: str, about: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A section with its table; none without rows."""
+    return [f"## {title}", _text(about), _table(head, rows)] if rows else []
 
 
 def _attempts(report: Report) -> Iterable[str]:

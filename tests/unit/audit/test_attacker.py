@@ -13,6 +13,7 @@ from unsee.audit import attacker
 from unsee.audit.attacker import with_picked_budgets
 from unsee.audit.attacking import ATTACKED_SET
 from unsee.audit.hiding import Hiding
+from unsee.errors import ArtifactError
 
 Picked = ATTACKS.get("relearning_picked")
 GRID = ((1, 1e-3), (2, 1e-3), (2, 1e-2))
@@ -84,6 +85,9 @@ def test_what_was_tried_is_not_tried_again(told, tiny_vlm, split, tmp_path):
     assert not tried
     with_picked_budgets(*given, seed=1)
     assert len(tried) == 6
+    file.write_text("[{")
+    with pytest.raises(ArtifactError, match=r"attacker-.*: damaged .*; remove it and start again"):
+        with_picked_budgets(*given)
 
 
 def test_without_a_control_there_is_no_budget(told, tiny_vlm, split):

@@ -13,6 +13,7 @@ from unsee.attacks.protocol import Given
 from unsee.audit import budget
 from unsee.audit.attacking import ATTACKED_SET
 from unsee.audit.budget import LeftOut, Pace, paced, strengths, strongest, within
+from unsee.errors import ArtifactError
 
 RESULT = Path(__file__).parents[3] / "docs/results/hidden-control.json"
 
@@ -84,10 +85,10 @@ def test_a_choice_lasts(tiny_vlm, split, tmp_path):
         given = {"minutes": 1.0, "models": 3, **other}
         with pytest.raises(AssertionError, match="timed again"):
             within(attacks, vlm=tiny_vlm, split=split, folder=tmp_path, pace=never, **given)
-    # A choice that a kill cut short is made again.
+    # It is written at once or not at all: a part of one is damage.
     (tmp_path / budget.FILE_NAME).write_text('{"mark": ')
-    remade = within(attacks, 1.0, tiny_vlm, split, tmp_path, models=3, pace=pace)
-    assert remade[1] == first[1]
+    with pytest.raises(ArtifactError, match=r"budget\.json: damaged .*; remove it and start again"):
+        within(attacks, 1.0, tiny_vlm, split, tmp_path, models=3, pace=pace)
 
 
 def test_timing_leaves_the_model_alone(tiny_vlm, split):
