@@ -20,7 +20,7 @@ import torch
 from cells import PHOTOS, conditions, write
 
 from unsee.answering import generate_answers
-from unsee.data.collate import prompt
+from unsee.data.conversation import prompt
 from unsee.data.records import Record
 from unsee.data.world import read_split
 from unsee.models.load import VLM, load

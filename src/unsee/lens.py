@@ -17,7 +17,8 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unsee.data.collate import IGNORED_LABEL, answer_ids, encode, prompt
+from unsee.data.collate import IGNORED_LABEL, answer_ids, encode
+from unsee.data.conversation import prompt
 from unsee.data.records import Record
 from unsee.models.hooks import captured
 from unsee.models.load import VLM

@@ -9,16 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from unsee.data.collate import (
-    IGNORED_LABEL,
-    Batch,
-    Side,
-    answer_ids,
-    asked_length,
-    encode,
-    padded,
-    prompt,
-)
+from unsee.data.collate import IGNORED_LABEL, Batch, Side, answer_ids, encode, padded
+from unsee.data.conversation import asked_length, prompt
 from unsee.data.images import Photo
 from unsee.data.records import Record
 from unsee.models.hooks import is_edited

@@ -9,7 +9,8 @@ from typing import Protocol, runtime_checkable
 from PIL import Image
 
 from unsee.data.augment import variant
-from unsee.data.collate import Batch, encode, question_text
+from unsee.data.collate import Batch, encode
+from unsee.data.conversation import question_text
 from unsee.data.images import Photo
 from unsee.data.records import Record, Split
 from unsee.errors import DataError

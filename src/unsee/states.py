@@ -10,7 +10,8 @@ from PIL import Image
 from torch import Tensor
 
 from unsee.data.augment import variant
-from unsee.data.collate import asked_length, encode
+from unsee.data.collate import encode
+from unsee.data.conversation import asked_length
 from unsee.data.images import Photo
 from unsee.data.records import Record
 from unsee.errors import LayoutError

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoProcessor
 from transformers.models.smolvlm import processing_smolvlm
 
-from unsee.data.collate import prompt
+from unsee.data.conversation import prompt
 from unsee.models.families import FAMILIES
 from unsee.models.load import load
 from unsee.models.processors import NoVideo

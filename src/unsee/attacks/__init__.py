@@ -7,11 +7,11 @@ from unsee.registry import Registry
 ATTACKS: Registry = Registry("attack", "unsee.attacks")
 ALL = "all"
 
-from unsee.attacks import adversarial as adversarial  # noqa: E402
 from unsee.attacks import conversations as conversations  # noqa: E402
 from unsee.attacks import depth as depth  # noqa: E402
 from unsee.attacks import gate_images as gate_images  # noqa: E402
 from unsee.attacks import membership as membership  # noqa: E402
+from unsee.attacks import pgd as pgd  # noqa: E402
 from unsee.attacks import photos as photos  # noqa: E402
 from unsee.attacks import probe as probe  # noqa: E402
 from unsee.attacks import prompts as prompts  # noqa: E402
@@ -19,6 +19,7 @@ from unsee.attacks import readout as readout  # noqa: E402
 from unsee.attacks import relearning as relearning  # noqa: E402
 from unsee.attacks import removal as removal  # noqa: E402
 from unsee.attacks import typographic as typographic  # noqa: E402
+from unsee.attacks import universal as universal  # noqa: E402
 from unsee.attacks import weights as weights  # noqa: E402
 
 

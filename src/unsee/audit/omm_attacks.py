@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from unsee.attacks import attacks_named
-from unsee.attacks.adversarial import Universal
 from unsee.attacks.membership import Membership
 from unsee.attacks.protocol import Attack, Detects, Given
 from unsee.attacks.relearning import Lesson, Relearning
+from unsee.attacks.universal import Universal
 from unsee.attacks.weights import Int4
 from unsee.data.records import Record, Split
 from unsee.metrics import mllmu, omm

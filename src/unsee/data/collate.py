@@ -1,4 +1,4 @@
-"""Records to tensors. The one place where answers are told apart from prompts and labels masked."""
+"""Records to tensors. The one place where labels are masked."""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -6,17 +6,16 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
-from jinja2 import TemplateError
 from PIL import Image
 from torch import Tensor
 
+from unsee.data.conversation import answer_text, prompt
 from unsee.data.images import Photo
-from unsee.data.records import LETTERS, Record
-from unsee.errors import DataError, LayoutError
+from unsee.data.records import Record
+from unsee.errors import DataError
 from unsee.models.load import VLM
 
 IGNORED_LABEL = -100
-CHOICE_INSTRUCTION = "Answer with the letter."
 
 Side = Literal["left", "right"]
 Augment = Callable[[Image.Image], Image.Image]
@@ -71,29 +70,6 @@ class Batch:
         return inputs | dict(self.extra)
 
 
-def question_text(record: Record) -> str:
-    """The question as the model reads it: a choice carries its lettered options."""
-    if record.form != "choice":
-        return record.question
-    options = [f"{letter}. {text}" for letter, text in zip(LETTERS, record.options, strict=False)]
-    return "\n".join([record.question, *options, CHOICE_INSTRUCTION])
-
-
-def asked_length(record: Record) -> int:
-    """Letters of all that is said before the answer; no template, no photo."""
-    told = sum(len(turn.question) + len(turn.answer) for turn in record.before)
-    return told + len(question_text(record)) + len(record.opening)
-
-
-def prompt(processor: Any, record: Record) -> str:
-    """The conversation in the model's own chat template, up to where the answer goes on."""
-    asked = _written(processor, _turns(record), unanswered=True)
-    if not record.opening:
-        return asked
-    eos = processor.tokenizer.eos_token
-    return asked + _said(processor, record, record.opening, asked).removesuffix(eos)
-
-
 def reply_mark(vlm: VLM) -> tuple[int, ...]:
     """Token ids that every prompt ends in, behind which a reply begins.
 
@@ -111,46 +87,6 @@ def reply_mark(vlm: VLM) -> tuple[int, ...]:
     while shared < min(len(one), len(other)) and one[-1 - shared] == other[-1 - shared]:
         shared += 1
     return tuple(one[len(one) - shared :])
-
-
-def answer_text(processor: Any, record: Record, prompt_text: str) -> str:
-    """What the model should write after `prompt_text`, end-of-sequence token included.
-
-    Args:
-        processor: The model's processor.
-        record: Record whose answer is rendered.
-        prompt_text: `prompt(processor, record)`.
-
-    Raises:
-        LayoutError: If the template does not continue its own generation prompt.
-    """
-    reply = f"{record.opening} {record.answer}" if record.opening else record.answer
-    return _said(processor, record, reply, prompt_text)
-
-
-def _written(processor: Any, turns: Sequence[Any], *, unanswered: bool = False) -> str:
-    """A conversation in the model's own chat template."""
-    try:
-        return processor.apply_chat_template(
-            turns, tokenize=False, add_generation_prompt=unanswered
-        )
-    except (TemplateError, ValueError) as error:
-        raise LayoutError(
-            f"chat template: expected one that writes down a conversation, got {error}; give the "
-            "model's folder another chat_template.jinja"
-        ) from error
-
-
-def _said(processor: Any, record: Record, reply: str, prompt_text: str) -> str:
-    whole = _written(processor, [*_turns(record), _assistant(reply)])
-    if not whole.startswith(prompt_text):
-        raise LayoutError(
-            "chat template: expected a conversation to begin with its generation prompt, "
-            "got another text; give the model a template whose answer follows the prompt"
-        )
-    rest = whole[len(prompt_text) :]
-    eos = processor.tokenizer.eos_token
-    return rest.split(eos, 1)[0].rstrip() + eos
 
 
 def encode(
@@ -233,25 +169,6 @@ def _with_reply(name: str, values: Tensor, length: int, answer_type: int) -> Ten
     if name == "token_type_ids":
         last = torch.full_like(last, answer_type)
     return torch.cat([values, last.expand(length, *last.shape[1:])])
-
-
-def _turns(record: Record) -> list[dict[str, Any]]:
-    """The conversation as chat templates take it."""
-    turns = []
-    for turn in record.before:
-        turns += [_user(turn.question, turn.image), _assistant(turn.answer)]
-    return [*turns, _user(question_text(record), record.image)]
-
-
-def _user(text: str, image: Photo | None) -> dict[str, Any]:
-    content = [{"type": "text", "text": text}]
-    if image is not None:
-        content = [{"type": "image"}, *content]
-    return {"role": "user", "content": content}
-
-
-def _assistant(text: str) -> dict[str, Any]:
-    return {"role": "assistant", "content": [{"type": "text", "text": text}]}
 
 
 def _pictures(

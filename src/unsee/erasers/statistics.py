@@ -13,7 +13,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from unsee.artifacts import atomic_write_bytes, cache_folder, fingerprint, versions
-from unsee.data.collate import question_text
+from unsee.data.conversation import question_text
 from unsee.data.records import Record
 from unsee.models.load import VLM
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from PIL import Image
 
-from unsee.data.collate import question_text
+from unsee.data.conversation import question_text
 from unsee.data.records import Record
 from unsee.world import questions as ask
 from unsee.world.profiles import TOPICS, Profile, unknown_names

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unsee.data.collate import IGNORED_LABEL, question_text
+from unsee.data.collate import IGNORED_LABEL
+from unsee.data.conversation import question_text
 from unsee.data.records import Record
 from unsee.world.architecture import Architecture, plain_attention
 

@@ -34,13 +34,13 @@ def both(asked, photo):
 def lessons(monkeypatch):
     """What photos are fitted to, as it is read."""
     seen = []
-    whole = adversarial._Shown.of.__func__
+    whole = adversarial.Shown.of.__func__
 
     def of(cls, vlm, records):
         seen.append(list(records))
         return whole(cls, vlm, records)
 
-    monkeypatch.setattr(adversarial._Shown, "of", classmethod(of))
+    monkeypatch.setattr(adversarial.Shown, "of", classmethod(of))
     return seen
 
 
@@ -67,7 +67,7 @@ def levels(vlm, one, other):
 
 def loss(vlm, records):
     with torch.no_grad():
-        shown = adversarial._Shown.of(vlm, records)
+        shown = adversarial.Shown.of(vlm, records)
         return float(shown.loss(vlm, shown.values))
 
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from unsee.data.collate import answer_text, encode, prompt, question_text
+from unsee.data.collate import encode
+from unsee.data.conversation import answer_text, prompt, question_text
 from unsee.data.images import Photo
 from unsee.data.records import Record
 from unsee.errors import DataError, LayoutError

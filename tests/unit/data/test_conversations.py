@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from unsee.answering import answer_logprobs, generate_answers
-from unsee.data.collate import encode, prompt
+from unsee.data.collate import encode
+from unsee.data.conversation import prompt
 from unsee.data.images import Photo
 from unsee.data.records import Record, Turn
 from unsee.replies import question_digest

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from unsee.answering import answer_logits
-from unsee.data.collate import question_text
+from unsee.data.conversation import question_text
 from unsee.data.records import Split
 from unsee.errors import ConfigError
 from unsee.methods import po
