@@ -201,6 +201,7 @@ class Table:
             "rows": {
                 row: {
                     "kind": self.kind(row),
+                    "control": self.lineup.comparison.rows[row].control,
                     "methods": [dict(table) for table in self.lineup.methods[row]],
                     "summary": pool.summary,
                     "verdict": self.verdict(row),

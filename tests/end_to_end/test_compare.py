@@ -130,6 +130,9 @@ def test_the_pages_show_what_the_json_says(recipe, table):
     score = f"{table['rows']['vkd']['summary']['score']:.3f}"
     assert f"| vkd | weights | {score} |" in text
     assert "not here" in text.split("## Rows without figures")[1]
+    left = 100 * table["base"]["forget_unseen"]["accuracy"]["value"]
+    assert "`told` changes no weight" in text
+    assert f"{left:.1f} % of `forget_unseen`" in text
     assert score in page
     assert "<script" not in page
     assert "<svg" in page

@@ -145,16 +145,49 @@ def _ranking(content: Content) -> Grid:
         if first is not None:
             cells.append(_difference(content["differences"].get(row)))
         rows.append(cells)
-    about = (
+    about = [
         "A difference is paired by person and question; it is resolved where its interval excludes "
-        "0. Ranked by score; what has none comes last."
-    )
-    return Grid("Ranking", about, head, rows)
+        "0. Ranked by score; what has none comes last.",
+        *_controls(content),
+    ]
+    return Grid("Ranking", " ".join(about), head, rows)
+
+
+def _controls(content: Content) -> Iterator[str]:
+    """What the figures of a control mean that is no method."""
+    base, gold = (_right(content[model]) for model in ("base", "gold"))
+    for row, found in content["rows"].items():
+        lost = [s for s in base if s not in _forgotten(content) and gold.get(s, 1) < base[s] / 2]
+        if found["control"] == "retrain" and lost:
+            yield (
+                f"`{row}` is the model that never knew: nor did it know people of "
+                f"{', '.join(f'`{name}`' for name in lost)}, who are to be kept here, so that its "
+                "keep says nothing."
+            )
+        if found["control"] == "system_prompt":
+            left = ", ".join(
+                f"{100 * base[name]:.1f} % of `{name}`" for name in _forgotten(content)
+            )
+            yield (
+                f"`{row}` changes no weight: once its instruction is taken away, the answers are "
+                f"base's again, {left}."
+            )
+
+
+def _forgotten(content: Content) -> list[str]:
+    scope = content["request"]["scope"]
+    return [name for name in forget_sets(scope) if name in content["base"]]
+
+
+def _right(scores: Content) -> dict[str, float]:
+    """Share of the open questions answered right, of each set that has one."""
+    found = {name: metrics.get("accuracy", {}) for name, metrics in scores.items()}
+    return {name: cell["value"] for name, cell in found.items() if "value" in cell}
 
 
 def _sets(content: Content) -> Grid:
     names = [name for name in SETS if name in content["base"]]
-    forgotten = forget_sets(content["request"]["scope"])
+    forgotten = _forgotten(content)
     shown = [name for name in names if name in forgotten]
     shown += [name for name in names if name not in forgotten]
     head = ["row", *(f"`{name}`" for name in shown)]
@@ -177,7 +210,7 @@ def _sets(content: Content) -> Grid:
 
 
 def _rates(content: Content) -> Grid:
-    sets = [name for name in forget_sets(content["request"]["scope"]) if name in content["base"]]
+    sets = _forgotten(content)
     keep = [name for name in ("retain_unseen", "refusal") if name in content["base"]]
     head = ["row"]
     head += [f"`{name}` {metric.replace('_', ' ')}" for name in sets for metric in RATES]
