@@ -159,10 +159,10 @@ def _controls(content: Content) -> Iterator[str]:
     for row, found in content["rows"].items():
         lost = [s for s in base if s not in _forgotten(content) and gold.get(s, 1) < base[s] / 2]
         if found["control"] == "retrain" and lost:
+            sets = ", ".join(f"`{name}`" for name in lost)
             yield (
-                f"`{row}` is the model that never knew: nor did it know people of "
-                f"{', '.join(f'`{name}`' for name in lost)}, who are to be kept here, so that its "
-                "keep says nothing."
+                f"`{row}` never knew, and cannot keep what it never had ({sets}), "
+                "so that its keep says nothing."
             )
         if found["control"] == "system_prompt":
             left = ", ".join(
