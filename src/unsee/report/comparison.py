@@ -165,12 +165,14 @@ def _controls(content: Content) -> Iterator[str]:
                 "so that its keep says nothing."
             )
         if found["control"] == "system_prompt":
-            left = ", ".join(
-                f"{100 * base[name]:.1f} % of `{name}`" for name in _forgotten(content)
-            )
+            left = [
+                f"{100 * base[name]:.1f} % of `{name}`"
+                for name in _forgotten(content)
+                if name in base
+            ]
             yield (
                 f"`{row}` changes no weight: once its instruction is taken away, the answers are "
-                f"base's again, {left}."
+                f"base's again{''.join(f', {share}' for share in left)}."
             )
 
 
